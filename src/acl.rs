@@ -1,0 +1,72 @@
+//! Redis access rules as text, and as the user they amount to.
+//!
+//! The same rules are written in a file by us and reported by the server, which words them its own
+//! way; both sides become a [`User`]. Which commands a rule amounts to only the server knows:
+//! `redis::acl` compares those.
+
+use crate::state::User;
+use std::collections::BTreeSet;
+
+/// Reads the rules that follow a user's name, as in `ACL LIST` or an ACL file.
+pub fn user(rules: &str) -> User {
+    let mut user = User {
+        enabled: false,
+        without_password: false,
+        passwords: BTreeSet::new(),
+        keys: BTreeSet::new(),
+        channels: BTreeSet::new(),
+        commands: String::new(),
+        selectors: BTreeSet::new(),
+    };
+    let mut commands: Vec<&str> = Vec::new();
+    for rule in split(rules) {
+        match rule {
+            "on" => user.enabled = true,
+            "off" => user.enabled = false,
+            "nopass" => user.without_password = true,
+            "resetpass" => {
+                user.without_password = false;
+                user.passwords.clear();
+            }
+            "resetkeys" => user.keys.clear(),
+            "resetchannels" => user.channels.clear(),
+            "allkeys" => _ = user.keys.insert("~*".to_owned()),
+            "allchannels" => _ = user.channels.insert("&*".to_owned()),
+            // Flags of some versions that say nothing about rights.
+            "sanitize-payload" | "skip-sanitize-payload" => {}
+            "allcommands" => commands = vec!["+@all"],
+            "nocommands" => commands = vec!["-@all"],
+            rule => match rule.as_bytes().first() {
+                Some(b'#') => _ = user.passwords.insert(rule.trim_start_matches('#').to_owned()),
+                Some(b'~' | b'%') => _ = user.keys.insert(rule.to_owned()),
+                Some(b'&') => _ = user.channels.insert(rule.to_owned()),
+                Some(b'(') => _ = user.selectors.insert(rule.to_owned()),
+                Some(b'+' | b'-') => commands.push(rule),
+                _ => {}
+            },
+        }
+    }
+    // Nothing is allowed until something is; the server says so, a person need not.
+    if commands.first().is_none_or(|first| !first.ends_with("@all")) {
+        commands.insert(0, "-@all");
+    }
+    user.commands = commands.join(" ");
+    user
+}
+
+/// Words, save that a selector in parentheses is one.
+fn split(rules: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = rules.trim_start();
+    while !rest.is_empty() {
+        let end = if rest.starts_with('(') {
+            rest.find(')').map_or(rest.len(), |at| at + 1)
+        } else {
+            rest.find(char::is_whitespace).unwrap_or(rest.len())
+        };
+        let (word, tail) = rest.split_at(end);
+        words.push(word);
+        rest = tail.trim_start();
+    }
+    words
+}

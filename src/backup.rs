@@ -1,0 +1,117 @@
+//! What a backup says about itself, and what makes one count.
+
+use crate::rdb::{Checksum, Summary};
+use crate::value::{Digest, Name};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `manifest.json` beside a snapshot. Written last: a snapshot without one is not a backup.
+///
+/// Format 1. A newer writer raises the number; an older reader then lists the backup as unreadable
+/// rather than guess.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub id: String,
+    pub stack: String,
+    pub environment: String,
+    pub service: String,
+    /// RFC 3339, UTC: when the snapshot was complete.
+    pub taken_at: String,
+    pub reason: String,
+    pub state: Proof,
+    /// `redis 7.0.15`
+    pub server: String,
+    pub image: String,
+    /// Hash of the desired state that the environment was taken under.
+    pub revision: String,
+    pub file: String,
+    pub size_bytes: u64,
+    pub sha256: String,
+    /// `redis 10`: the format of the snapshot.
+    pub rdb: String,
+    pub crc64: String,
+    pub keys: u64,
+    pub expires: u64,
+    pub databases: BTreeMap<String, u64>,
+    pub types: BTreeMap<String, u64>,
+    pub functions: u64,
+    pub replication_id: String,
+    pub replication_offset: i64,
+    pub elapsed_ms: u64,
+}
+
+/// How far a backup has been proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// Whole, walked to its end, its checksum present and right, on disk.
+    Verified,
+    /// Whole and walked to its end, but the server wrote no checksum.
+    Unverified,
+}
+
+/// What is known of a capture besides its bytes.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    pub id: String,
+    pub stack: Name,
+    pub environment: Name,
+    pub service: String,
+    pub taken_at: String,
+    pub reason: String,
+    pub image: String,
+    pub revision: Digest,
+}
+
+/// The name of the snapshot's file.
+pub const SNAPSHOT: &str = "dump.rdb";
+
+pub fn manifest(
+    capture: &Capture,
+    summary: &Summary,
+    sha256: &Digest,
+    (replication_id, replication_offset): (&str, i64),
+    elapsed_ms: u64,
+) -> Manifest {
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
+    for database in summary.databases.values() {
+        for (kind, count) in &database.by_type {
+            *types.entry((*kind).to_owned()).or_default() += count;
+        }
+    }
+    let (state, crc64) = match summary.checksum {
+        Checksum::Verified(crc) => (Proof::Verified, format!("{crc:016x}")),
+        Checksum::Absent => (Proof::Unverified, "absent".to_owned()),
+    };
+    let family = match summary.family {
+        crate::rdb::Family::Redis => "redis",
+        crate::rdb::Family::Valkey => "valkey",
+    };
+    Manifest {
+        format: 1,
+        id: capture.id.clone(),
+        stack: capture.stack.to_string(),
+        environment: capture.environment.to_string(),
+        service: capture.service.clone(),
+        taken_at: capture.taken_at.clone(),
+        reason: capture.reason.clone(),
+        state,
+        server: format!("{family} {}", summary.server_version.as_deref().unwrap_or("unknown")),
+        image: capture.image.clone(),
+        revision: capture.revision.to_string(),
+        file: SNAPSHOT.to_owned(),
+        size_bytes: summary.bytes,
+        sha256: sha256.to_string(),
+        rdb: format!("{family} {}", summary.version),
+        crc64,
+        keys: summary.keys(),
+        expires: summary.databases.values().map(|database| database.expires).sum(),
+        databases: summary.databases.iter().map(|(number, database)| (number.to_string(), database.keys)).collect(),
+        types,
+        functions: summary.functions,
+        replication_id: replication_id.to_owned(),
+        replication_offset,
+        elapsed_ms,
+    }
+}

@@ -1,0 +1,65 @@
+//! `lockstep down`: remove an environment, keep its data.
+
+use crate::cli::Cli;
+use crate::commands::{Verdict, apply, load, open};
+use crate::desired::Desired;
+use crate::failure::{Failure, Kind};
+use crate::plan::build;
+use crate::state::{State, Volume};
+use crate::ui::{Ui, json, text};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], yes: bool) -> Result<Verdict, Failure> {
+    let (project, sources) = load(cli, ui)?;
+    let environment = project.environment(environment)?;
+    let mut session = open(&project, environment).await?;
+    let delete_data: BTreeSet<String> = delete_data.iter().cloned().collect();
+    for name in &delete_data {
+        if !matches!(session.observed.state.volume(name), Some(Volume::Data { .. })) {
+            let volumes: Vec<&str> = session
+                .observed
+                .state
+                .resources
+                .keys()
+                .filter(|id| matches!(session.observed.state.volume(&id.name), Some(Volume::Data { .. })))
+                .map(|id| id.name.as_str())
+                .collect();
+            let message = format!("{} has no data volume `{name}`", environment.name);
+            return Err(Failure::message(Kind::Usage, message).help(format!("data volumes: {}", volumes.join(", "))));
+        }
+    }
+    // Nothing is meant to be there any more; what the services were is still needed to stop them gently.
+    session.desired = Desired { state: State::default(), origins: BTreeMap::new(), ..session.desired };
+    let plan = build::build(&session.observed, &session.desired, &delete_data);
+    apply::refuse(ui, &plan, &sources)?;
+    let done = if plan.is_empty() {
+        BTreeSet::new()
+    } else {
+        ui.status(text::plan(&plan).trim_end());
+        if (environment.protected || !delete_data.is_empty()) && !yes {
+            let question = match delete_data.len() {
+                0 => format!("{} is protected, and this removes it", environment.name),
+                _ => format!("this removes data: {}", delete_data.iter().cloned().collect::<Vec<_>>().join(", ")),
+            };
+            apply::confirm(ui, environment, &question)?;
+        }
+        apply::carry_out(ui, &project, environment, &session, &plan, "down").await?
+    };
+    if ui.is_json() {
+        ui.json(&json::Applied {
+            format: 1,
+            environment: environment.name.as_str(),
+            revision: "",
+            plan: &plan,
+            done: done.into_iter().collect(),
+            verification: None,
+        });
+    } else if plan.is_empty() {
+        ui.result(&format!("{} is not there: nothing to do\n", environment.name));
+    } else {
+        let kept = plan.notes.iter().filter(|note| note.rule == "data-kept").count();
+        let kept = if kept == 0 { String::new() } else { format!("; {} kept", text::plural(kept, "data volume")) };
+        ui.result(&format!("{} is removed{kept}\n", environment.name));
+    }
+    Ok(None)
+}

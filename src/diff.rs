@@ -1,0 +1,63 @@
+//! The one comparison behind plan, drift, parity and undo: the difference of two states.
+
+use crate::state::{State, Value};
+use crate::value::ResourceId;
+use serde::Serialize;
+
+/// One field's before and after. A resource that is there on one side only is one change, of field `""`.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Change {
+    pub resource: ResourceId,
+    pub field: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+/// Families of fields that the wanted side lists completely: what it does not name may not be there.
+const CLOSED: [&str; 8] = ["files.", "modes.", "env.", "mounts.", "ports.", "networks.", "tmpfs.", "users."];
+
+/// Changes that make `have` what `want` declares; what `want` does not mention is left alone.
+pub fn declared(have: &State, want: &State) -> Vec<Change> {
+    compare(have, want, false)
+}
+
+/// Every field on which the two sides disagree.
+pub fn all(left: &State, right: &State) -> Vec<Change> {
+    compare(left, right, true)
+}
+
+fn compare(have: &State, want: &State, complete: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (id, wanted) in &want.resources {
+        let Some(had) = have.resources.get(id) else {
+            changes.push(whole(id, None, Some(())));
+            continue;
+        };
+        let (had, wanted) = (had.fields(), wanted.fields());
+        for (field, after) in &wanted {
+            let before = had.get(field);
+            if before != Some(after) {
+                changes.push(change(id, field, before, Some(after)));
+            }
+        }
+        for (field, before) in &had {
+            let closed = complete || CLOSED.iter().any(|family| field.starts_with(family));
+            if closed && !wanted.contains_key(field) {
+                changes.push(change(id, field, Some(before), None));
+            }
+        }
+    }
+    for id in have.resources.keys().filter(|id| !want.resources.contains_key(id)) {
+        changes.push(whole(id, Some(()), None));
+    }
+    changes
+}
+
+fn change(id: &ResourceId, field: &str, before: Option<&Value>, after: Option<&Value>) -> Change {
+    Change { resource: id.clone(), field: field.to_owned(), before: before.cloned(), after: after.cloned() }
+}
+
+fn whole(id: &ResourceId, before: Option<()>, after: Option<()>) -> Change {
+    let present = |side: Option<()>| side.map(|()| Value::text("present"));
+    Change { resource: id.clone(), field: String::new(), before: present(before), after: present(after) }
+}

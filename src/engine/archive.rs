@@ -1,0 +1,125 @@
+//! Files of volumes as the tar streams that the engine takes and gives.
+//!
+//! In a volume, files lie under `r/<revision>/`; the link `current` names the revision in force and is
+//! written last, so that a write that breaks off leaves the old files in force. Links beside it give
+//! every file its own path: `redis.conf -> current/redis.conf`.
+
+use crate::state::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use tar::{Builder, EntryType, Header};
+
+/// The largest archive that is read back.
+pub const MAX_TAR: usize = 64 << 20;
+const MAX_FILE: u64 = 4 << 20;
+
+/// What to write into one volume.
+#[derive(Debug)]
+pub enum Write<'a> {
+    Files { volume: &'a str, files: &'a BTreeMap<String, File> },
+    /// A new volume for data: its folder gets its owner.
+    Data { volume: &'a str, owner: (u32, u32) },
+}
+
+/// The archive to unpack at `/` of the container that mounts the volumes.
+pub fn pack(writes: &[Write<'_>], revision: &str) -> io::Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    for write in writes {
+        match write {
+            Write::Data { volume, owner } => folder(&mut tar, &format!("d/{volume}"), *owner, 0o700)?,
+            Write::Files { volume, files } => {
+                let owner = files.values().map(|file| file.owner).find(|owner| owner.0 != 0).unwrap_or((0, 0));
+                let root = format!("v/{volume}");
+                folder(&mut tar, &root, (0, owner.1), 0o750)?;
+                folder(&mut tar, &format!("{root}/r"), (0, owner.1), 0o750)?;
+                let home = format!("{root}/r/{revision}");
+                folder(&mut tar, &home, (0, owner.1), 0o750)?;
+                let mut made = BTreeSet::new();
+                for (path, file) in *files {
+                    let mut parent = String::new();
+                    let parts: Vec<&str> = path.split('/').collect();
+                    for part in parts.iter().take(parts.len().saturating_sub(1)) {
+                        parent = format!("{parent}/{part}");
+                        if made.insert(parent.clone()) {
+                            folder(&mut tar, &format!("{home}{parent}"), (0, owner.1), 0o750)?;
+                        }
+                    }
+                    let mut header = header(EntryType::Regular, file.owner, file.mode);
+                    header.set_size(u64::try_from(file.content.len()).unwrap_or(u64::MAX));
+                    tar.append_data(&mut header, format!("{home}/{path}"), file.content.as_slice())?;
+                }
+                let tops: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
+                for top in tops {
+                    link(&mut tar, &format!("{root}/{top}"), &format!("current/{top}"))?;
+                }
+                link(&mut tar, &format!("{root}/current"), &format!("r/{revision}"))?;
+            }
+        }
+    }
+    tar.into_inner()
+}
+
+fn header(kind: EntryType, owner: (u32, u32), mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_uid(owner.0.into());
+    header.set_gid(owner.1.into());
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_size(0);
+    header
+}
+
+fn folder(tar: &mut Builder<Vec<u8>>, path: &str, owner: (u32, u32), mode: u32) -> io::Result<()> {
+    let mut header = header(EntryType::Directory, owner, mode);
+    tar.append_data(&mut header, format!("{path}/"), io::empty())
+}
+
+fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) -> io::Result<()> {
+    let mut header = header(EntryType::Symlink, (0, 0), 0o777);
+    tar.append_link(&mut header, path, target)
+}
+
+/// The files in force, by volume, of an archive of `/v`.
+///
+/// A file that is in force and is not one of ours (an extra one in the revision's folder) is among them.
+pub fn unpack(tar: &[u8]) -> io::Result<BTreeMap<String, BTreeMap<String, File>>> {
+    let mut current: BTreeMap<String, String> = BTreeMap::new();
+    let mut revisions: BTreeMap<(String, String), BTreeMap<String, File>> = BTreeMap::new();
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let mut parts = path.trim_end_matches('/').splitn(3, '/');
+        let (Some("v"), Some(volume), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        if rest == "current" {
+            if let Some(target) = entry.link_name()? {
+                let target = target.to_string_lossy();
+                current.insert(volume.to_owned(), target.strip_prefix("r/").unwrap_or(&target).to_owned());
+            }
+            continue;
+        }
+        let Some((revision, file)) = rest.strip_prefix("r/").and_then(|rest| rest.split_once('/')) else { continue };
+        if entry.header().entry_type() != EntryType::Regular {
+            continue;
+        }
+        let owner = (narrow(entry.header().uid()?), narrow(entry.header().gid()?));
+        let mode = entry.header().mode()? & 0o7777;
+        let mut content = Vec::new();
+        entry.by_ref().take(MAX_FILE).read_to_end(&mut content)?;
+        let key = (volume.to_owned(), revision.to_owned());
+        // Whether it may be shown is for the wanted side to say; until then it may not.
+        revisions.entry(key).or_default().insert(file.to_owned(), File { content, secret: true, mode, owner });
+    }
+    Ok(current
+        .into_iter()
+        .map(|(volume, revision)| {
+            let files = revisions.remove(&(volume.clone(), revision)).unwrap_or_default();
+            (volume, files)
+        })
+        .collect())
+}
+
+fn narrow(id: u64) -> u32 {
+    u32::try_from(id).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,123 @@
+//! A container as it is meant, to what the engine wants to be told.
+
+use crate::engine::names::Names;
+use crate::state::{Container, Role};
+use crate::value::{ResourceId, Span};
+use bollard::models::{
+    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
+    MountVolumeOptions, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+use std::collections::HashMap;
+
+pub(crate) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Redis => "redis",
+        Role::App => "app",
+        Role::Files => "files",
+    }
+}
+
+/// The request, and the network that it already attaches to.
+pub(crate) fn body(
+    names: &Names,
+    id: &ResourceId,
+    container: &Container,
+    stop_grace: Span,
+) -> (ContainerCreateBody, Option<String>) {
+    // The network with a way out comes first: it carries the published ports.
+    let first = container.networks.first().cloned();
+    let endpoints = first.as_ref().map(|network| {
+        let endpoint = EndpointSettings { aliases: Some(vec![id.name.clone()]), ..EndpointSettings::default() };
+        HashMap::from([(names.network(network), endpoint)])
+    });
+    let network_mode = first.as_ref().map_or_else(|| "none".to_owned(), |network| names.network(network));
+    let body = ContainerCreateBody {
+        image: Some(container.image.clone()),
+        user: Some(container.user.clone()),
+        env: Some(container.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        entrypoint: container.entrypoint.clone(),
+        cmd: container.command.clone(),
+        exposed_ports: Some(container.ports.keys().cloned().collect()),
+        labels: Some(names.labels(id, role(container.role))),
+        stop_timeout: Some(i64::try_from(stop_grace.milliseconds.div_ceil(1000)).unwrap_or(i64::MAX)),
+        networking_config: Some(NetworkingConfig { endpoints_config: endpoints }),
+        host_config: Some(host_config(names, container, network_mode)),
+        ..ContainerCreateBody::default()
+    };
+    (body, first)
+}
+
+fn host_config(names: &Names, container: &Container, network_mode: String) -> HostConfig {
+    let hardening = &container.hardening;
+    let mounts = container.mounts.iter().map(|(target, mount)| Mount {
+        target: Some(target.clone()),
+        source: Some(names.volume(&mount.volume)),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(mount.read_only),
+        // What the image has at this path is no part of what the spec means.
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+        ..Mount::default()
+    });
+    let limit = |name: &str, value: u64| {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+    };
+    let mut ulimits = vec![limit("nofile", container.open_files)];
+    ulimits.extend(hardening.core_limit.map(|core| limit("core", core)));
+    let tmpfs = container.tmpfs.iter().map(|(path, size)| {
+        (path.clone(), format!("rw,noexec,nosuid,nodev,mode=1777,size={size}"))
+    });
+    let ports = container.ports.iter().map(|(port, address)| {
+        let (ip, host) = address.rsplit_once(':').unwrap_or(("127.0.0.1", address));
+        let binding = PortBinding { host_ip: Some(ip.to_owned()), host_port: Some(host.to_owned()) };
+        (port.clone(), Some(vec![binding]))
+    });
+    HostConfig {
+        mounts: Some(mounts.collect()),
+        network_mode: Some(network_mode),
+        port_bindings: Some(ports.collect()),
+        memory: Some(signed(container.memory_bytes)),
+        // Equal to memory: no swap, whose surprises look like a slow Redis.
+        memory_swap: Some(signed(container.memory_bytes)),
+        nano_cpus: Some(signed(container.nano_cpus)),
+        pids_limit: Some(signed(container.pids)),
+        ulimits: Some(ulimits),
+        tmpfs: Some(tmpfs.collect()),
+        restart_policy: Some(RestartPolicy { name: Some(restart(&container.restart)), maximum_retry_count: None }),
+        privileged: Some(hardening.privileged),
+        readonly_rootfs: Some(hardening.read_only_root),
+        cap_drop: Some(hardening.cap_drop.iter().cloned().collect()),
+        security_opt: Some(hardening.security_options.iter().cloned().collect()),
+        ipc_mode: Some(hardening.ipc_mode.clone()),
+        init: Some(hardening.init),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some(hardening.log_driver.clone()),
+            config: Some(hardening.log_options.clone().into_iter().collect()),
+        }),
+        ..HostConfig::default()
+    }
+}
+
+pub(crate) fn update(container: &Container) -> ContainerUpdateBody {
+    ContainerUpdateBody {
+        memory: Some(signed(container.memory_bytes)),
+        memory_swap: Some(signed(container.memory_bytes)),
+        nano_cpus: Some(signed(container.nano_cpus)),
+        pids_limit: Some(signed(container.pids)),
+        restart_policy: Some(RestartPolicy { name: Some(restart(&container.restart)), maximum_retry_count: None }),
+        ..ContainerUpdateBody::default()
+    }
+}
+
+fn restart(policy: &str) -> RestartPolicyNameEnum {
+    match policy {
+        "always" => RestartPolicyNameEnum::ALWAYS,
+        "unless-stopped" => RestartPolicyNameEnum::UNLESS_STOPPED,
+        "on-failure" => RestartPolicyNameEnum::ON_FAILURE,
+        _ => RestartPolicyNameEnum::NO,
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

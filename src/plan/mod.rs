@@ -1,0 +1,167 @@
+//! A plan: ordered steps from observed to desired; data, complete, printable.
+//!
+//! A plan leaves nothing to decide. Each step says which field caused it, where that was written,
+//! what it costs and what it means for data.
+
+pub mod build;
+pub mod effect;
+
+use crate::desired::Origin;
+use crate::diff::Change;
+use crate::finding::Finding;
+use crate::value::{Name, ResourceId, bytes};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Version of this form.
+    pub format: u32,
+    pub stack: Name,
+    pub environment: Name,
+    pub steps: Vec<Step>,
+    /// What keeps the plan from being carried out; empty when nothing does.
+    pub refusals: Vec<Finding>,
+    /// What a person should know and lockstep does not act on.
+    pub notes: Vec<Finding>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.refusals.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    pub number: u32,
+    pub action: Action,
+    pub resource: ResourceId,
+    /// Numbers of the steps that have to be done before.
+    pub after: Vec<u32>,
+    pub because: Vec<Cause>,
+    pub effect: Effect,
+    pub risk: Risk,
+}
+
+/// A change, and where its wanted value was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cause {
+    #[serde(flatten)]
+    pub change: Change,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Build the image of this service.
+    Build { service: Name },
+    /// Fetch an image by its digest.
+    Pull { image: String },
+    Create,
+    Remove,
+    /// Put files into these volumes, all in one request.
+    WriteFiles { volumes: Vec<String> },
+    /// Pull a snapshot, check it, keep it.
+    Backup,
+    /// `CONFIG SET`, read back.
+    Set { setting: String, value: String },
+    /// `ACL LOAD`.
+    LoadUsers,
+    /// Change limits of a container in place.
+    Update,
+    Start,
+    Stop,
+    /// Ask the service itself until it answers.
+    Ready,
+}
+
+/// What a step costs the service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing notices.
+    Live,
+    /// The process stops and starts.
+    Restart,
+    /// The container is taken away and made anew.
+    Replace,
+    /// Something new.
+    Create,
+    /// Something goes.
+    Remove,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Effect::Live => "live",
+            Effect::Restart => "restart",
+            Effect::Replace => "replace",
+            Effect::Create => "create",
+            Effect::Remove => "remove",
+        })
+    }
+}
+
+/// What a step may do to data.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    None,
+    /// The keys live in memory only and are gone after the step.
+    ColdCache { keys: u64, bytes: u64 },
+    /// The server drops keys until it fits.
+    Evicts { bytes: u64 },
+    /// The server refuses writes until it fits.
+    RefusesWrites { bytes: u64 },
+    /// The volume and what it holds are gone.
+    RemovesData,
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Risk::None => f.write_str("none"),
+            Risk::ColdCache { keys, bytes } => {
+                write!(f, "a cold cache: {keys} keys, {} in memory only", bytes::about(*bytes))
+            }
+            Risk::Evicts { bytes } => write!(f, "about {} evicted", bytes::about(*bytes)),
+            Risk::RefusesWrites { bytes } => write!(f, "writes refused until {} are freed", bytes::about(*bytes)),
+            Risk::RemovesData => f.write_str("data removed"),
+        }
+    }
+}
+
+impl Step {
+    /// One line that says what is done, without its cause.
+    pub fn summary(&self) -> String {
+        let resource = &self.resource;
+        match &self.action {
+            Action::Build { service } => format!("build the image of {service}"),
+            Action::Pull { image } => format!("fetch {image}"),
+            Action::Create => format!("create {resource}"),
+            Action::Remove => format!("remove {resource}"),
+            Action::WriteFiles { volumes } => format!("write files into {}", volumes.join(", ")),
+            Action::Backup => format!("back up {resource}"),
+            Action::Set { setting, value } => format!("set {setting} = {value} on {resource}"),
+            Action::LoadUsers => format!("load users on {resource}"),
+            Action::Update => format!("update limits of {resource}"),
+            Action::Start => format!("start {resource}"),
+            Action::Stop => format!("stop {resource}"),
+            Action::Ready => format!("wait until {resource} answers"),
+        }
+    }
+
+    /// One sign for what happens: `+` new, `-` gone, `~` changed, `.` looked at.
+    pub fn sign(&self) -> char {
+        match self.action {
+            Action::Create | Action::Build { .. } | Action::Pull { .. } => '+',
+            Action::Remove => '-',
+            Action::Ready | Action::Backup => '.',
+            _ => '~',
+        }
+    }
+}

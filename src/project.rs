@@ -1,0 +1,222 @@
+//! A project: the spec, its environments, templates and lock, read and checked as a whole.
+
+use crate::desired::{self, Desired, Secrets};
+use crate::failure::{Failure, Kind};
+use crate::finding::{self, Finding};
+use crate::model::{Environment, resolve, rules};
+use crate::render::Templates;
+use crate::spec::environment::EnvironmentSpec;
+use crate::spec::lock::{self, Lock};
+use crate::spec::{Spec, Text, ValueKind, environment, parse};
+use crate::store::guard::{self, Exceeded};
+use crate::store::inputs::{self, Inputs};
+use crate::value::{Digest, Located, Name, Place, Secret, Sources};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Project {
+    pub root: PathBuf,
+    pub spec: Spec,
+    pub environments: BTreeMap<Name, EnvironmentSpec>,
+    pub templates: Templates,
+    pub lock: Lock,
+    /// Each environment, resolved.
+    pub resolved: BTreeMap<Name, Environment>,
+    /// Hash of what is meant with the values of differences left out: the same for all environments.
+    pub fingerprint: Digest,
+}
+
+/// A project as far as it could be read, and everything that is wrong with it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub project: Option<Project>,
+    pub findings: Vec<Finding>,
+    pub sources: Sources,
+}
+
+/// Reads and checks the project at `root`. Hostile text ends in a finding, within bounded time and memory.
+pub fn load(root: &Path) -> Result<Loaded, Failure> {
+    let mut findings = Vec::new();
+    let inputs = inputs::read(root, &mut findings).map_err(|error| {
+        Failure::new(Kind::Usage, error)
+            .help("a project has a folder `environments` with stack.yaml; name the project with `--project DIR`")
+    })?;
+    let sources = inputs.sources.clone();
+    let read = findings.clone();
+    let mut loaded = match guard::run(move || check(inputs, read)) {
+        Ok((project, findings)) => Loaded { project, findings, sources },
+        Err(exceeded) => {
+            let (what, help) = match exceeded {
+                Exceeded::Time => ("time", "look for a template that loops"),
+                Exceeded::Memory => ("memory", "look for a template that grows its own text"),
+            };
+            let message = format!("reading the spec and its templates takes more {what} than any spec needs");
+            findings.push(Finding::error("limit", message).at(&Place::file(inputs::STACK)).help(help));
+            Loaded { project: None, findings, sources }
+        }
+    };
+    finding::sort(&mut loaded.findings);
+    loaded.findings.dedup();
+    Ok(loaded)
+}
+
+fn check(inputs: Inputs, mut findings: Vec<Finding>) -> (Option<Project>, Vec<Finding>) {
+    let project = build(inputs, &mut findings);
+    (project, findings)
+}
+
+fn build(inputs: Inputs, findings: &mut Vec<Finding>) -> Option<Project> {
+    let templates = Templates::compile(inputs::TEMPLATES, inputs.templates, findings);
+    let spec = inputs.stack.as_ref().and_then(|text| parse::parse(inputs::STACK, text, findings));
+    let mut environments = BTreeMap::new();
+    for (name, text) in &inputs.environments {
+        let parsed = environment::parse(name, &inputs::environment_file(name), text, findings);
+        environments.extend(parsed.map(|environment| (name.clone(), environment)));
+    }
+    let lock = match inputs.lock.as_deref().map(lock::parse) {
+        None => Lock::default(),
+        Some(Ok(lock)) => lock,
+        Some(Err(error)) => {
+            let help = "`lockstep lock` writes it anew";
+            findings.push(Finding::error("lock", format!("{error:#}")).at(&Place::file(inputs::LOCK)).help(help));
+            Lock::default()
+        }
+    };
+    let spec = spec?;
+    if finding::has_errors(findings) && environments.is_empty() {
+        return None;
+    }
+    if environments.is_empty() {
+        let help = "write environments/staging.yaml with `values:` and `secrets:`";
+        findings.push(Finding::error("no-environment", "the stack has no environment").at(&spec.place).help(help));
+    }
+    let mut resolved = BTreeMap::new();
+    for (name, environment) in &environments {
+        let inputs =
+            resolve::Inputs { spec: &spec, environment, all: &environments, templates: &templates, lock: &lock };
+        let environment = resolve::resolve(&inputs, findings);
+        if !finding::has_errors(findings) {
+            desired::build(&environment, &templates, &placeholders(), findings);
+        }
+        resolved.insert(name.clone(), environment);
+    }
+    port_clashes(&resolved, findings);
+    dormant(&spec, &environments, findings);
+    unlocked(&spec, &lock, findings);
+    let fingerprint = fingerprint(&spec, &environments, &templates, &lock);
+    Some(Project { root: inputs.root, spec, environments, templates, lock, resolved, fingerprint })
+}
+
+/// Text is wanted, not values.
+fn placeholders() -> Secrets {
+    Secrets::default()
+}
+
+fn port_clashes(resolved: &BTreeMap<Name, Environment>, findings: &mut Vec<Finding>) {
+    let mut by_engine: BTreeMap<Option<&str>, Vec<&Environment>> = BTreeMap::new();
+    for environment in resolved.values() {
+        by_engine.entry(environment.engine.as_deref()).or_default().push(environment);
+    }
+    for environments in by_engine.into_values().filter(|environments| environments.len() > 1) {
+        rules::port_clashes(environments, findings);
+    }
+}
+
+/// Says in one line what is written and does nothing yet.
+fn dormant(spec: &Spec, environments: &BTreeMap<Name, EnvironmentSpec>, findings: &mut Vec<Finding>) {
+    let mut names: Vec<&str> = spec.dormant.iter().map(|section| section.value).collect();
+    let follows = environments.values().find_map(|environment| environment.follows.as_ref());
+    names.extend(follows.map(|_| "follows"));
+    let place = spec.dormant.first().map(|section| &section.place).or(follows.map(|follows| &follows.place));
+    if let Some(place) = place {
+        let message = format!("read and checked, without effect yet: {}", names.join(", "));
+        findings.push(Finding::note("no-effect-yet", message).at(place));
+    }
+}
+
+fn unlocked(spec: &Spec, lock: &Lock, findings: &mut Vec<Finding>) {
+    let redis = spec.redis.values().map(|redis| &redis.service);
+    let services = redis.chain(spec.apps.values().map(|app| &app.service)).filter(|service| service.enabled);
+    let missing: Vec<&Text> =
+        services.map(|service| &service.image).filter(|image| !lock.images.contains_key(&image.value)).collect();
+    if let Some(first) = missing.first() {
+        let mut names: Vec<String> = missing.iter().map(|image| format!("`{}`", image.value)).collect();
+        names.sort();
+        names.dedup();
+        let message = format!("not in stack.lock: {}", names.join(", "));
+        findings.push(Finding::warning("not-locked", message).at(&first.place).help("run `lockstep lock`"));
+    }
+}
+
+/// The revision of an environment whose differences all have the same neutral values.
+fn fingerprint(
+    spec: &Spec,
+    environments: &BTreeMap<Name, EnvironmentSpec>,
+    templates: &Templates,
+    lock: &Lock,
+) -> Digest {
+    let place = Place::file("fingerprint");
+    let neutral = |kind: ValueKind| match kind {
+        ValueKind::Size => "64mb",
+        ValueKind::Integer | ValueKind::Port => "1",
+        ValueKind::Text => "",
+        ValueKind::Duration => "1s",
+        ValueKind::Boolean => "false",
+    };
+    let values = spec.differences.iter().map(|(name, difference)| {
+        (name.clone(), (place.clone(), Located::new(neutral(difference.kind).to_owned(), place.clone())))
+    });
+    let Some(name) = Name::parse("fingerprint") else { return Digest::of(b"") };
+    let blank = EnvironmentSpec {
+        name,
+        place: place.clone(),
+        engine: None,
+        protected: false,
+        follows: None,
+        values: values.collect(),
+        secrets: None,
+    };
+    // What does not make sense with neutral values is no mistake of anybody's.
+    let mut ignored = Vec::new();
+    let inputs = resolve::Inputs { spec, environment: &blank, all: environments, templates, lock };
+    let environment = resolve::resolve(&inputs, &mut ignored);
+    desired::build(&environment, templates, &placeholders(), &mut ignored).state.digest()
+}
+
+impl Project {
+    pub fn environment(&self, name: &str) -> Result<&Environment, Failure> {
+        let found = Name::parse(name).and_then(|name| self.resolved.get(&name));
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.resolved.keys().map(Name::as_str).collect();
+            let help = match finding::nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("environments: {}", known.join(", ")),
+            };
+            Failure::message(Kind::Usage, format!("there is no environment `{name}`")).help(help)
+        })
+    }
+
+    /// What the spec means for an environment, with these secrets.
+    pub fn desired(&self, environment: &Environment, secrets: &Secrets) -> Result<Desired, Failure> {
+        let mut findings = Vec::new();
+        let desired = desired::build(environment, &self.templates, secrets, &mut findings);
+        // Checked when the project was loaded; only the values of secrets are new.
+        match findings.first() {
+            None => Ok(desired),
+            Some(finding) => Err(Failure::message(Kind::Usage, finding.message.clone())),
+        }
+    }
+
+    /// The secrets that an environment declares, from where it says they are.
+    pub fn secrets(&self, environment: &Environment) -> Result<BTreeMap<String, Secret>, Failure> {
+        let names = environment.secrets();
+        let Some(source) = environment.secret_source.as_ref().filter(|_| !names.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
+        crate::store::secrets::read(&self.root, source, &names).map_err(|error| {
+            Failure::new(Kind::Usage, error.context(format!("could not read the secrets of {}", environment.name)))
+                .help(format!("see `secrets:` in {}", inputs::environment_file(&environment.name)))
+        })
+    }
+}

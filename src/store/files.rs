@@ -1,0 +1,30 @@
+//! Writing a file so that it is the old one or the new one, never half of either.
+
+use anyhow::Context as _;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Writes to a temporary file beside the target, flushes it to the disk, and renames it into place.
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let doing = || format!("could not write `{}`", path.display());
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(mode)).with_context(doing)?;
+    temporary.write_all(content).with_context(doing)?;
+    temporary.as_file().sync_all().with_context(doing)?;
+    temporary.persist(path).with_context(doing)?;
+    sync_folder(folder).with_context(doing)
+}
+
+/// A rename is on disk only when its folder is.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a folder and those above it, open to their owner alone.
+pub fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,58 @@
+//! Which server an image holds: `redis 7.0.15`, `valkey 8.1.1`.
+
+use std::fmt;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Family {
+    Redis,
+    Valkey,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ServerVersion {
+    pub family: Family,
+    pub version: (u16, u16, u16),
+}
+
+impl ServerVersion {
+    /// The oldest server that lockstep works with; what is assumed of an image that does not say.
+    pub const OLDEST: ServerVersion = ServerVersion { family: Family::Redis, version: (6, 0, 0) };
+
+    pub fn parse(text: &str) -> Option<ServerVersion> {
+        let (family, version) = text.trim().split_once(' ')?;
+        let family = match family {
+            "redis" => Family::Redis,
+            "valkey" => Family::Valkey,
+            _ => return None,
+        };
+        let mut parts = version.split('.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part.get(..digits)?.parse::<u16>().ok()
+        });
+        let major = parts.next()??;
+        let minor = parts.next().flatten().unwrap_or(0);
+        Some(ServerVersion { family, version: (major, minor, parts.next().flatten().unwrap_or(0)) })
+    }
+
+    /// Whether it understands what Redis understood from `major.minor` on.
+    ///
+    /// Valkey is counted as Redis 7.2, from which it was forked, whatever its own number.
+    pub fn speaks(self, major: u16, minor: u16) -> bool {
+        let (own_major, own_minor) = match self.family {
+            Family::Redis => (self.version.0, self.version.1),
+            Family::Valkey => (7, 2),
+        };
+        (own_major, own_minor) >= (major, minor)
+    }
+}
+
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::Redis => "redis",
+            Family::Valkey => "valkey",
+        };
+        let (major, minor, patch) = self.version;
+        write!(f, "{family} {major}.{minor}.{patch}")
+    }
+}

@@ -1,0 +1,96 @@
+//! Waits until a service itself answers, and notices when it never will.
+
+use crate::desired::{OPERATOR, Readiness};
+use crate::engine::Engine;
+use crate::http;
+use crate::redis::{self, ServerError};
+use crate::value::{Secret, Span};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// The first answers come within milliseconds; later there is no hurry.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How often the engine is asked whether the process is still there.
+const LOOK: Duration = Duration::from_secs(1);
+/// A server that reads a large data set is not a server that hangs.
+const LOADING: Duration = Duration::from_secs(1800);
+/// How long a process that can be asked nothing has to last.
+const SETTLE: Duration = Duration::from_millis(1500);
+pub const REDIS_PORT: u16 = 6379;
+
+/// Why a service is not ready.
+#[derive(Debug)]
+pub enum NotReady {
+    /// The process ended; the engine's reason.
+    Ended(String),
+    /// It runs, and this is the last thing that was wrong.
+    Silent(String),
+}
+
+/// Asks the service at its own address, over and over, until it answers or the time is up.
+pub async fn wait(
+    engine: &Engine,
+    container: &str,
+    network: &str,
+    ready: &Readiness,
+    within: Span,
+    operator: Option<&Secret>,
+) -> Result<(), NotReady> {
+    let began = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut looked: Option<Instant> = None;
+    let mut address: Option<IpAddr> = None;
+    let mut last = "it has no address yet".to_owned();
+    let mut limit = within.duration();
+    loop {
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            match engine.container(container).await {
+                Ok(report) => {
+                    let state = report.state.unwrap_or_default();
+                    if !state.running.unwrap_or_default() || state.restarting.unwrap_or_default() {
+                        let code = state.exit_code.unwrap_or_default();
+                        let killed = state.oom_killed.unwrap_or_default();
+                        let why = if killed { "killed for want of memory".to_owned() } else { format!("exit code {code}") };
+                        return Err(NotReady::Ended(why));
+                    }
+                    let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+                    address = networks.get(network).and_then(|end| end.ip_address.as_deref()?.parse().ok());
+                }
+                Err(error) => last = error.to_string(),
+            }
+            looked = Some(Instant::now());
+        }
+        match (ready, address) {
+            (Readiness::Running, _) if began.elapsed() >= SETTLE => return Ok(()),
+            (Readiness::Running, _) | (_, None) => {}
+            (Readiness::Redis, Some(ip)) => match redis_answers(SocketAddr::new(ip, REDIS_PORT), operator).await {
+                Ok(()) => return Ok(()),
+                Err(ServerError::Loading) => {
+                    limit = LOADING;
+                    last = ServerError::Loading.to_string();
+                }
+                Err(error) => last = error.to_string(),
+            },
+            (Readiness::Http { path, port }, Some(ip)) => {
+                match http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await {
+                    Ok(status) if (200..400).contains(&status) => return Ok(()),
+                    Ok(status) => last = format!("{path} answers with status {status}"),
+                    Err(why) => last = format!("{path} on port {port}: {why}"),
+                }
+            }
+        }
+        if began.elapsed() > limit {
+            return Err(NotReady::Silent(last));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn redis_answers(address: SocketAddr, operator: Option<&Secret>) -> Result<(), ServerError> {
+    let Some(password) = operator else {
+        return Err(ServerError::Denied("its password is not known".to_owned()));
+    };
+    redis::connect(address, OPERATOR, password).await?.ping().await
+}
