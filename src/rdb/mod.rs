@@ -1,9 +1,9 @@
 //! Walks an RDB, the file in which Redis and Valkey keep a dataset, from its first byte to its checksum.
 //!
-//! Bytes go in; out comes a [`Summary`]: who wrote the file, how many keys of which type each database holds, and whether
-//! the checksum at the end is right. Every length, string and value is followed, so a summary means that the file has the
-//! shape of an RDB all the way through. An RDB holds no length per value: a type that is not known here cannot be stepped
-//! over, and the walk stops at it.
+//! Bytes go in; out comes a [`Summary`]: who wrote the file, how many keys of which type each database holds, and
+//! whether the checksum at the end is right. Every length, string and value is followed, so a summary means that the
+//! file has the shape of an RDB all the way through. An RDB holds no length per value: a type that is not known here
+//! cannot be stepped over, and the walk stops at it.
 //!
 //! Memory is bounded by constants, never by a number found in the input. What is deliberately absent: the values
 //! themselves (strings are stepped over, packed blobs such as listpacks are not opened), files, sockets and clocks.

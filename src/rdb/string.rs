@@ -50,8 +50,8 @@ impl Prefix {
         self.bytes.extend_from_slice(more.get(..self.room()).unwrap_or(more));
     }
 
-    /// Repeats `count` bytes from `back` bytes before the end. The two may overlap, so it goes byte by byte. While there
-    /// is room nothing was dropped, and the end of what is kept is the end of the text.
+    /// Repeats `count` bytes from `back` bytes before the end. The two may overlap, so it goes byte by byte. While
+    /// there is room nothing was dropped, and the end of what is kept is the end of the text.
     fn repeat(&mut self, back: u64, count: u64) {
         let Ok(back) = usize::try_from(back) else { return };
         for _ in 0..count.min(self.room() as u64) {

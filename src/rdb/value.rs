@@ -1,8 +1,8 @@
 //! Knows the layout of every value type and steps over one value.
 //!
-//! Numbers mean different things in the two families from 22 on, so a layout is looked up by family, version and number.
-//! Packed blobs are stepped over as the strings they are stored as; only their length is looked at, because it tells an
-//! empty blob. Identifiers in a stream's consumers are not matched with those of their group.
+//! Numbers mean different things in the two families from 22 on, so a layout is looked up by family, version and
+//! number. Packed blobs are stepped over as the strings they are stored as; only their length is looked at, because it
+//! tells an empty blob. Identifiers in a stream's consumers are not matched with those of their group.
 
 use std::io::BufRead;
 

@@ -1,8 +1,10 @@
 //! Follows the records of an RDB from the header to the checksum and counts what they hold.
 //!
-//! The order of records is held to as far as it carries meaning: an expiry belongs to the key behind it. Announced counts
-//! are reported and not compared, since not every writer means them exactly. Nothing behind the checksum is touched.
+//! The order of records is held to as far as it carries meaning: an expiry belongs to the key behind it. Announced
+//! counts are reported and not compared, since not every writer means them exactly. Nothing behind the checksum is
+//! touched.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::mem;
 
@@ -18,8 +20,9 @@ const AUX_KEPT: usize = 64 * 1024;
 const DATABASES: usize = 16_384;
 const SLOTS: u64 = 16_384;
 
-const KEY_META_OR_SLOT_IMPORT: u8 = 243;
+/// The first record that is not a key. Of this number and the next, each family makes its own use.
 const HASH_TEMPLATE_OR_UPDATE: u8 = 242;
+const KEY_META_OR_SLOT_IMPORT: u8 = 243;
 const SLOT_INFO: u8 = 244;
 const FUNCTION: u8 = 245;
 const FUNCTION_PRE_RELEASE: u8 = 246;
@@ -86,7 +89,7 @@ impl<'s, B: BufRead + ?Sized> Walk<'s, B> {
             replication_offset: None,
             used_memory: None,
             created_unix: None,
-            databases: std::collections::BTreeMap::new(),
+            databases: BTreeMap::new(),
             functions: 0,
             module_aux: 0,
             empty_keys: 0,
@@ -133,8 +136,8 @@ impl<'s, B: BufRead + ?Sized> Walk<'s, B> {
                 self.database = database;
             }
             RESIZE => self.tally.declared = Some((self.reader.length()?, self.reader.length()?)),
-            // Files without a checksum end at version 4 and know no such record, since 3.2 wrote the first. One that has
-            // both is a newer file with a damaged header, and its checksum would go unread.
+            // Files without a checksum end at version 4 and know no such record, since 3.2 wrote the first. One that
+            // has both is a newer file with a damaged header, and its checksum would go unread.
             AUX if self.summary.version >= 7 => self.aux()?,
             FUNCTION => {
                 self.reader.skip_string()?;
@@ -315,7 +318,8 @@ fn header<B: BufRead + ?Sized>(reader: &mut Reader<'_, B>) -> Walked<(Family, u3
         }
         version = version * 10 + u32::from(digit - b'0');
     }
-    // Valkey leaves 12 to 79 to others and counts on from 80. A Redis beyond 12 is walked as far as its records are known.
+    // Valkey leaves 12 to 79 to others and counts on from 80. A Redis beyond 12 is walked as far as its records are
+    // known.
     match (family, version) {
         (Family::Redis, 1..=79) | (Family::Valkey, 80..) => Ok((family, version)),
         _ => fail(0, RdbErrorKind::UnknownVersion(family, version)),

@@ -1,8 +1,9 @@
 //! Pulls a snapshot out of a running server as a replica would, and proves it on the way.
 //!
-//! One pass: every byte of the RDB goes to a writer, into a SHA-256 and through the walker in `rdb`, which ends where the
-//! RDB ends and checks its checksum. The server needs no disk for it, and since 6.2 keeps no buffer for us. Blocking on
-//! purpose: one socket read to the end gains nothing from a runtime, so call it from a thread of its own.
+//! One pass: every byte of the RDB goes to a writer, into a SHA-256 and through the walker in `rdb`, which ends where
+//! the RDB ends and checks its checksum. With `repl-diskless-sync` the server needs no disk for it, and since 6.2 it
+//! keeps no buffer for us. Blocking on purpose: one socket read to the end gains nothing from a runtime, so call it from
+//! a thread of its own.
 //!
 //! Deliberately absent: TLS, files and their sync (the writer's owner knows them), retries, and everything that would
 //! weaken the stream, such as the capabilities that drop the checksum or wrap the RDB.
@@ -38,8 +39,9 @@ pub struct Source {
     /// How long the server may send nothing at all. While it prepares a snapshot it sends a newline every second, so
     /// this need not cover the preparation.
     pub timeout: Duration,
-    /// The server version to claim for this side; `None` asks the server and claims its own where that matters. Valkey 9
-    /// writes for a replica of unknown version what 7.2 could read, and gives up when a hash holds fields that expire.
+    /// The server version to claim for this side; `None` asks the server and claims its own where that matters. Valkey
+    /// 9.1 sends a replica of an older or unknown version what 7.2 could read, and breaks off at a hash whose fields
+    /// expire (tried on 9.1.2; 9.0.0 sends its own format to everybody).
     pub announce_version: Option<String>,
 }
 
@@ -58,6 +60,7 @@ impl fmt::Debug for Source {
 /// A snapshot that arrived whole.
 #[derive(Debug, Clone)]
 pub struct Pulled {
+    /// Its checksum may be absent, where the server has `rdbchecksum no`.
     pub summary: Summary,
     /// Of the RDB's bytes, as written.
     pub sha256: [u8; 32],
@@ -144,8 +147,8 @@ impl Wire {
         }
     }
 
-    /// Says who is asking and for what. `capa eof` is indispensable: without it even a server that is set to send straight
-    /// from the fork goes by way of a dump in its data directory, which its next start may load.
+    /// Says who is asking and for what. `capa eof` is indispensable: without it even a server that is set to send
+    /// straight from the fork goes by way of a dump in its data directory, which its next start may load.
     fn introduce(&mut self, source: &Source) -> Result<(), PullError> {
         self.doing = Doing::Introducing;
         // A courtesy to whoever reads CLIENT LIST, hence not worth a permission.
