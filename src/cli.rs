@@ -6,9 +6,11 @@ use std::path::PathBuf;
 /// One spec, matching stacks: staging that cannot drift from production, and changes that cannot lose data.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done and observed, 1 could not finish, 2 the command line or the spec is wrong, \
+#[command(
+    after_help = "Exit codes: 0 done and observed, 1 could not finish, 2 the command line or the spec is wrong, \
     3 differences found, 4 refused, 7 the engine cannot be reached, 9 the backup failed and nothing was changed, \
-    128+n ended by a signal after a clean stop.")]
+    128+n ended by a signal after a clean stop."
+)]
 pub struct Cli {
     /// The folder with `environments/` and `templates/`.
     #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "LOCKSTEP_PROJECT")]

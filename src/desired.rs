@@ -7,9 +7,7 @@ use crate::directive::{self, Class};
 use crate::finding::Finding;
 use crate::model::{App, Environment, Kind, RedisServer, Service, resolve, rules};
 use crate::render::Templates;
-use crate::state::{
-    Container, File, Hardening, Mount, Network, Resource, Role, Server, State, User, Value, Volume,
-};
+use crate::state::{Container, File, Hardening, Mount, Network, Resource, Role, Server, State, User, Value, Volume};
 use crate::value::{Family, Name, Place, ResourceId, Secret, ServerVersion, Span};
 use serde::Serialize;
 use sha2::Digest as _;

@@ -4,13 +4,29 @@ use crate::plan::Step;
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    StepStarted { number: u32, summary: String },
-    StepDone { number: u32, summary: String, elapsed_ms: u64, outcome: String },
-    StepFailed { number: u32, summary: String },
+    StepStarted {
+        number: u32,
+        summary: String,
+    },
+    StepDone {
+        number: u32,
+        summary: String,
+        elapsed_ms: u64,
+        outcome: String,
+    },
+    StepFailed {
+        number: u32,
+        summary: String,
+    },
     /// Bytes of a snapshot so far.
-    Bytes { number: u32, done: u64 },
+    Bytes {
+        number: u32,
+        done: u64,
+    },
     /// Something worth a line that is no step: what a build says, why a wait goes on.
-    Line { text: String },
+    Line {
+        text: String,
+    },
 }
 
 impl Event {

@@ -79,9 +79,8 @@ impl Finding {
 
 /// The order findings are shown in: by place, then by what they are about, worst first.
 pub fn sort(findings: &mut [Finding]) {
-    findings.sort_by(|a, b| {
-        (&a.place, &a.subject, a.severity, a.rule).cmp(&(&b.place, &b.subject, b.severity, b.rule))
-    });
+    findings
+        .sort_by(|a, b| (&a.place, &a.subject, a.severity, a.rule).cmp(&(&b.place, &b.subject, b.severity, b.rule)));
 }
 
 pub fn has_errors(findings: &[Finding]) -> bool {

@@ -4,35 +4,35 @@
 //! `tests/it/house.rs` keeps it so; `docs/architecture.md` says why.
 
 // Words.
-pub mod value;
-pub mod finding;
 pub mod failure;
+pub mod finding;
+pub mod value;
 // What is known of Redis.
 pub mod directive;
 // What we want.
-pub mod spec;
-pub mod render;
-pub mod model;
-pub mod state;
 pub mod acl;
 pub mod desired;
+pub mod model;
+pub mod render;
+pub mod spec;
+pub mod state;
 // What differs.
 pub mod diff;
-pub mod plan;
-pub mod parity;
 pub mod event;
+pub mod parity;
+pub mod plan;
 // Data.
-pub mod rdb;
 pub mod backup;
+pub mod rdb;
 // The world.
+pub mod apply;
 pub mod engine;
-pub mod redis;
 pub mod http;
+pub mod redis;
 pub mod store;
 pub mod ui;
 pub mod world;
-pub mod apply;
 // The commands.
 pub mod cli;
-pub mod project;
 pub mod commands;
+pub mod project;

@@ -90,7 +90,10 @@ pub fn drift(side: Side<'_>) -> Verification {
         let mut finding = match &change.before {
             Some(Value::Unknown(why)) => {
                 report.level(level(&change.resource, &change.field)).unknown += 1;
-                Finding::error("unknown", format!("{} could not be read: {why}", subject(&change.resource, &change.field)))
+                Finding::error(
+                    "unknown",
+                    format!("{} could not be read: {why}", subject(&change.resource, &change.field)),
+                )
             }
             _ => {
                 report.level(level(&change.resource, &change.field)).findings += 1;
@@ -190,13 +193,19 @@ impl Report {
             ("server.last-save" | "server.last-append", Value::Text(status)) if status != "ok" => {
                 ("persistence", format!("{id} could not write its data to disk: {status}"))
             }
-            ("server.health", Value::Text(status)) if !status.starts_with("status 2") && !status.starts_with("status 3") => {
+            ("server.health", Value::Text(status))
+                if !status.starts_with("status 2") && !status.starts_with("status 3") =>
+            {
                 ("health", format!("{id} answers its health page with {status}"))
             }
             _ => return,
         };
         let level = self.level(Level::Process);
-        if rule == "unknown" { level.unknown += 1 } else { level.findings += 1 }
+        if rule == "unknown" {
+            level.unknown += 1
+        } else {
+            level.findings += 1
+        }
         self.findings.push(Finding::error(rule, message).about(subject(id, field)));
     }
 
@@ -227,12 +236,14 @@ impl Report {
             // Reported with the side that it is unknown on.
             if !field.starts_with("server.") {
                 self.level(level).unknown += 1;
-                let message = format!("{} could not be compared: {}", subject(id, field), unknown.map_or("", String::as_str));
+                let message =
+                    format!("{} could not be compared: {}", subject(id, field), unknown.map_or("", String::as_str));
                 self.findings.push(Finding::error("unknown", message).about(subject(id, field)));
             }
             return;
         }
-        let secret = [&change.before, &change.after].into_iter().flatten().any(|value| matches!(value, Value::Secret(_)));
+        let secret =
+            [&change.before, &change.after].into_iter().flatten().any(|value| matches!(value, Value::Secret(_)));
         if secret && change.before.is_some() && change.after.is_some() {
             return;
         }
@@ -260,7 +271,9 @@ impl Report {
         finding = finding.sides(shown(&change.before), shown(&change.after));
         finding.place = left.want.origin(id, field).and_then(|origin| origin.place.clone());
         finding.help = Some(match blame(change, left, right) {
-            Some(environment) => format!("{environment} is not as the spec says; `lockstep apply {environment}` puts it right"),
+            Some(environment) => {
+                format!("{environment} is not as the spec says; `lockstep apply {environment}` puts it right")
+            }
             None => "nothing declares this; set it in the spec, or declare a difference".to_owned(),
         });
         self.findings.push(finding);
@@ -299,7 +312,9 @@ fn level(id: &ResourceId, field: &str) -> Level {
     }
     match id.kind {
         ResourceKind::Volume if field.starts_with("files.") || field.starts_with("modes.") => Level::Bytes,
-        ResourceKind::Container if ["settings.", "users.", "server."].iter().any(|family| field.starts_with(family)) => {
+        ResourceKind::Container
+            if ["settings.", "users.", "server."].iter().any(|family| field.starts_with(family)) =>
+        {
             Level::Process
         }
         _ => Level::Container,
@@ -320,7 +335,9 @@ fn drift_message(change: &Change) -> String {
         (None, Some(_)) if change.field.is_empty() => format!("{subject} is missing"),
         (Some(_), None) if change.field.is_empty() => format!("{subject} is there, and the spec knows nothing of it"),
         (Some(_), None) => format!("{subject} is set, and the spec knows nothing of it"),
-        (Some(Value::Secret(_)), Some(Value::Secret(_))) => format!("{subject} is not the secret that it is meant to be"),
+        (Some(Value::Secret(_)), Some(Value::Secret(_))) => {
+            format!("{subject} is not the secret that it is meant to be")
+        }
         _ => format!("{subject} is {}, and is meant to be {}", shown(&change.before), shown(&change.after)),
     }
 }

@@ -100,6 +100,7 @@ impl Templates {
 }
 
 /// Renders the expressions in one text of the spec; text without any is returned as it is.
+#[derive(Debug)]
 pub struct Expressions {
     tera: Tera,
 }

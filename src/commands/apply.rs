@@ -32,7 +32,11 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool)
             done: Vec::new(),
             verification: None,
         };
-        if ui.is_json() { ui.json(&applied) } else { ui.result(&text::plan(&plan)) }
+        if ui.is_json() {
+            ui.json(&applied)
+        } else {
+            ui.result(&text::plan(&plan))
+        }
         return Ok(None);
     }
     ui.status(text::plan(&plan).trim_end());
@@ -105,7 +109,12 @@ pub(super) async fn carry_out(
         desired: &session.desired,
         secrets: &session.secrets,
         root: project.root.clone(),
-        backups: backups::folder(&project.root, &environment.backups, environment.stack.as_str(), environment.name.as_str()),
+        backups: backups::folder(
+            &project.root,
+            &environment.backups,
+            environment.stack.as_str(),
+            environment.name.as_str(),
+        ),
         reason: reason.to_owned(),
         revision: session.desired.state.digest(),
         observed: &session.observed,
@@ -117,11 +126,14 @@ pub(super) async fn carry_out(
     let done = outcome.done.len();
     let again = format!("run the same command again to go on; `lockstep plan {}` shows what is left", environment.name);
     if let Some((step, failure)) = outcome.failed {
-        let so_far = if done == 0 { "nothing was changed".to_owned() } else { format!("{done} of {total} steps done; {again}") };
+        let so_far =
+            if done == 0 { "nothing was changed".to_owned() } else { format!("{done} of {total} steps done; {again}") };
         let number = step.number;
         ui.status(&format!("step {number} of {total} failed"));
         // Only a backup may have been taken before another backup failed.
-        let untouched = plan.steps.iter().filter(|step| outcome.done.contains(&step.number)).all(|step| step.effect == Effect::Live && step.risk == Risk::None && matches!(step.action, crate::plan::Action::Backup));
+        let untouched = plan.steps.iter().filter(|step| outcome.done.contains(&step.number)).all(|step| {
+            step.effect == Effect::Live && step.risk == Risk::None && matches!(step.action, crate::plan::Action::Backup)
+        });
         let kind = if failure.kind == Kind::Backup && !untouched { Kind::Error } else { failure.kind };
         return Err(Failure { kind, ..failure }.so_far(so_far));
     }

@@ -36,11 +36,15 @@ pub async fn create(
         let summary = format!("back up {name} of {}", environment.name);
         progress.hear(Event::StepStarted { number, summary: summary.clone() });
         let address = live::redis_address(&session.engine, &session.names, name).await?;
-        let (Some(password), Some(vitals)) = (session.secrets.operators.get(name), session.observed.vitals.get(name)) else {
+        let (Some(password), Some(vitals)) = (session.secrets.operators.get(name), session.observed.vitals.get(name))
+        else {
             return Err(Failure::message(Kind::Backup, format!("{name} of {} is not running", environment.name)));
         };
         if let Some(why) = &vitals.unreadable {
-            return Err(Failure::message(Kind::Backup, format!("{name} of {} cannot be read: {why}", environment.name)));
+            return Err(Failure::message(
+                Kind::Backup,
+                format!("{name} of {} cannot be read: {why}", environment.name),
+            ));
         }
         let request = BackupRequest {
             address,
@@ -80,7 +84,7 @@ pub fn list(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdict, Fa
             backups::folder(&project.root, &environment.backups, environment.stack.as_str(), environment.name.as_str());
         let listed = backups::list(&folder)?;
         if !ui.is_json() {
-            ui.result(&format!("{}: {}\n", environment.name, text::backups(&listed)));
+            ui.result(&format!("{}:\n{}", environment.name, text::backups(&listed)));
         }
         all.extend(listed);
     }

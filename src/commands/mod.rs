@@ -44,16 +44,12 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
         }
         Command::Lock { environment, check } => runtime.block_on(lock::run(cli, ui, environment.as_deref(), *check)),
         Command::Plan { environment } => runtime.block_on(plan::run(cli, ui, environment)),
-        Command::Apply { environment, reason, yes } => {
-            runtime.block_on(apply::run(cli, ui, environment, reason, *yes))
-        }
+        Command::Apply { environment, reason, yes } => runtime.block_on(apply::run(cli, ui, environment, reason, *yes)),
         Command::Down { environment, delete_data, yes } => {
             runtime.block_on(down::run(cli, ui, environment, delete_data, *yes))
         }
         Command::Status { environment } => runtime.block_on(status::run(cli, ui, environment.as_deref())),
-        Command::Verify { environment, with } => {
-            runtime.block_on(verify::run(cli, ui, environment, with.as_deref()))
-        }
+        Command::Verify { environment, with } => runtime.block_on(verify::run(cli, ui, environment, with.as_deref())),
         Command::Backup(BackupCommand::Create { environment, service, reason }) => {
             runtime.block_on(backup::create(cli, ui, environment, service.as_deref(), reason))
         }
@@ -64,12 +60,8 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
 /// The project, if nothing in it is wrong; warnings go to standard error.
 fn load(cli: &Cli, ui: &Ui) -> Result<(Project, Sources), Failure> {
     let loaded = project::load(&cli.project)?;
-    let errors: Vec<_> = loaded
-        .findings
-        .iter()
-        .filter(|finding| finding.severity != finding::Severity::Note)
-        .cloned()
-        .collect();
+    let errors: Vec<_> =
+        loaded.findings.iter().filter(|finding| finding.severity != finding::Severity::Note).cloned().collect();
     if finding::has_errors(&errors) {
         ui.findings(&errors, &loaded.sources);
     }
@@ -90,7 +82,10 @@ struct Session {
 
 /// Where the environment's engine listens.
 fn address(environment: &Environment) -> Result<String, Failure> {
-    let written = environment.engine.clone().or_else(|| store::variable("DOCKER_HOST"));
+    let written = match environment.engine.clone().or_else(|| store::variable("DOCKER_HOST")) {
+        Some(address) => Some(address),
+        None => store::docker_context::address().map_err(|why| Failure::message(Kind::Usage, why))?,
+    };
     let address = written.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
     if address.starts_with("unix://") {
         return Ok(address);
@@ -112,11 +107,28 @@ fn engine_failure(address: &str, error: &EngineError) -> Failure {
 
 /// Reads the environment; changes nothing.
 async fn open(project: &Project, environment: &Environment) -> Result<Session, Failure> {
-    let values = project.secrets(environment)?;
+    let (engine, names, report) = look(environment).await?;
+    compare(project, environment, engine, names, report).await
+}
+
+/// What the engine has of the environment. Needs no secrets.
+async fn look(environment: &Environment) -> Result<(Engine, Names, live::Report), Failure> {
     let engine = connect(environment).await?;
     let names = Names { stack: environment.stack.clone(), environment: environment.name.clone() };
     let report = live::report(&engine, &names, Some(environment)).await;
     let report = report.map_err(|error| engine_failure(&engine.address, &error))?;
+    Ok((engine, names, report))
+}
+
+/// What is there beside what is meant, its servers asked.
+async fn compare(
+    project: &Project,
+    environment: &Environment,
+    engine: Engine,
+    names: Names,
+    report: live::Report,
+) -> Result<Session, Failure> {
+    let values = project.secrets(environment)?;
     let mut operators = report.operators();
     for (name, service) in &environment.services {
         if matches!(service.kind, crate::model::Kind::Redis(_)) && !operators.contains_key(name.as_str()) {
@@ -154,8 +166,7 @@ impl Signals {
     fn listen() -> Signals {
         use tokio::signal::unix::{SignalKind, signal};
         let signals = Signals::default();
-        for (kind, number) in
-            [(SignalKind::interrupt(), 2u8), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)]
+        for (kind, number) in [(SignalKind::interrupt(), 2u8), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)]
         {
             let first = Arc::clone(&signals.first);
             if let Ok(mut stream) = signal(kind) {

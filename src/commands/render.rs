@@ -46,7 +46,9 @@ pub fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>, with_secre
         ui.result(&format!("{} files in {}\n", written.len(), folder.display()));
     }
     if hidden > 0 {
-        ui.status(&format!("{hidden} files hold secrets, and show placeholders; `--out DIR --with-secrets` writes them"));
+        ui.status(&format!(
+            "{hidden} files hold secrets, and show placeholders; `--out DIR --with-secrets` writes them"
+        ));
     }
     Ok(None)
 }

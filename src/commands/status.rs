@@ -1,9 +1,11 @@
 //! `lockstep status`: what runs, where it answers, and whether it is as the spec says.
 
 use crate::cli::Cli;
-use crate::commands::{Verdict, load, open};
-use crate::failure::Failure;
+use crate::commands::{Session, Verdict, compare, load, look};
+use crate::failure::{Failure, Kind};
+use crate::model::Environment;
 use crate::parity::{self, Side};
+use crate::project::Project;
 use crate::state::{Container, Role, Value};
 use crate::ui::{Ui, text};
 use crate::value::bytes;
@@ -45,8 +47,12 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdic
     };
     let mut environments = Vec::new();
     for environment in chosen {
-        let status = match open(&project, environment).await {
-            Ok(session) => {
+        let name = environment.name.to_string();
+        let empty =
+            EnvironmentStatus { environment: name, state: "down", findings: 0, problem: None, services: Vec::new() };
+        let status = match read(&project, environment).await {
+            Ok(None) => empty,
+            Ok(Some(session)) => {
                 let side = Side { want: &session.desired, have: &session.observed, fingerprint: &project.fingerprint };
                 let findings = parity::drift(side).findings.len();
                 let services: Vec<ServiceStatus> =
@@ -57,18 +63,11 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdic
                     some if some == services.len() => "up",
                     _ => "partly up",
                 };
-                let findings = if session.observed.state.resources.is_empty() { 0 } else { findings };
-                EnvironmentStatus { environment: environment.name.to_string(), state, findings, problem: None, services }
+                EnvironmentStatus { state, findings, services, ..empty }
             }
+            Err(failure) if failure.kind == Kind::Engine => return Err(failure),
             // One environment that cannot be read does not hide the others.
-            Err(failure) if environments.is_empty() && project.resolved.len() == 1 => return Err(failure),
-            Err(failure) => EnvironmentStatus {
-                environment: environment.name.to_string(),
-                state: "unknown",
-                findings: 0,
-                problem: Some(failure.to_string()),
-                services: Vec::new(),
-            },
+            Err(failure) => EnvironmentStatus { state: "unknown", problem: Some(failure.to_string()), ..empty },
         };
         environments.push(status);
     }
@@ -81,7 +80,16 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdic
     Ok(None)
 }
 
-fn service(session: &crate::commands::Session, name: &str) -> ServiceStatus {
+/// `None` for an environment of which the engine has nothing; then nobody asks for its secrets either.
+async fn read(project: &Project, environment: &Environment) -> Result<Option<Session>, Failure> {
+    let (engine, names, report) = look(environment).await?;
+    if report.is_empty() {
+        return Ok(None);
+    }
+    compare(project, environment, engine, names, report).await.map(Some)
+}
+
+fn service(session: &Session, name: &str) -> ServiceStatus {
     let container = session.observed.state.container(name);
     let condition = match container {
         None => "absent".to_owned(),
@@ -91,7 +99,12 @@ fn service(session: &crate::commands::Session, name: &str) -> ServiceStatus {
     ServiceStatus {
         service: name.to_owned(),
         running: container.is_some_and(|container| container.running),
-        image: session.desired.services.values().find(|facts| facts.name.as_str() == name).map_or_else(String::new, |facts| facts.image.clone()),
+        image: session
+            .desired
+            .services
+            .values()
+            .find(|facts| facts.name.as_str() == name)
+            .map_or_else(String::new, |facts| facts.image.clone()),
         addresses: container.map_or_else(Vec::new, |container| {
             container.ports.values().map(|address| format!("http://{address}")).collect()
         }),
@@ -99,7 +112,7 @@ fn service(session: &crate::commands::Session, name: &str) -> ServiceStatus {
     }
 }
 
-fn condition(session: &crate::commands::Session, name: &str, container: &Container) -> String {
+fn condition(session: &Session, name: &str, container: &Container) -> String {
     let fact = |fact: &str| container.server.as_ref().and_then(|server| server.facts.get(fact));
     match (container.role, session.observed.vitals.get(name)) {
         (Role::Redis, Some(vitals)) => match &vitals.unreadable {
@@ -125,7 +138,11 @@ fn shown(status: &Status) -> String {
             (None, "down", _) => "down".to_owned(),
             (None, state, 0) => format!("{state}, as the spec says"),
             (None, state, findings) => {
-                format!("{state}, {} (`lockstep verify {}`)", text::plural(findings, "finding"), environment.environment)
+                format!(
+                    "{state}, {} (`lockstep verify {}`)",
+                    text::plural(findings, "finding"),
+                    environment.environment
+                )
             }
         };
         shown.push_str(&format!("{}: {verdict}\n", environment.environment));

@@ -16,9 +16,15 @@ const MAX_FILE: u64 = 4 << 20;
 /// What to write into one volume.
 #[derive(Debug)]
 pub enum Write<'a> {
-    Files { volume: &'a str, files: &'a BTreeMap<String, File> },
+    Files {
+        volume: &'a str,
+        files: &'a BTreeMap<String, File>,
+    },
     /// A new volume for data: its folder gets its owner.
-    Data { volume: &'a str, owner: (u32, u32) },
+    Data {
+        volume: &'a str,
+        owner: (u32, u32),
+    },
 }
 
 /// The archive to unpack at `/` of the container that mounts the volumes.

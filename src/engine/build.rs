@@ -16,7 +16,8 @@ impl Engine {
         mut line: impl FnMut(&str),
     ) -> Result<(), EngineError> {
         let options = BuildImageOptionsBuilder::default().t(tag).dockerfile(dockerfile).rm(true).forcerm(true).build();
-        let mut progress = std::pin::pin!(self.docker().build_image(options, None, Some(bollard::body_full(context.into()))));
+        let mut progress =
+            std::pin::pin!(self.docker().build_image(options, None, Some(bollard::body_full(context.into()))));
         while let Some(info) = progress.next().await {
             let info = info?;
             if let Some(error) = info.error_detail.and_then(|detail| detail.message) {

@@ -64,9 +64,10 @@ fn host_config(names: &Names, container: &Container, network_mode: String) -> Ho
     };
     let mut ulimits = vec![limit("nofile", container.open_files)];
     ulimits.extend(hardening.core_limit.map(|core| limit("core", core)));
-    let tmpfs = container.tmpfs.iter().map(|(path, size)| {
-        (path.clone(), format!("rw,noexec,nosuid,nodev,mode=1777,size={size}"))
-    });
+    let tmpfs = container
+        .tmpfs
+        .iter()
+        .map(|(path, size)| (path.clone(), format!("rw,noexec,nosuid,nodev,mode=1777,size={size}")));
     let ports = container.ports.iter().map(|(port, address)| {
         let (ip, host) = address.rsplit_once(':').unwrap_or(("127.0.0.1", address));
         let binding = PortBinding { host_ip: Some(ip.to_owned()), host_port: Some(host.to_owned()) };

@@ -204,7 +204,12 @@ impl Engine {
     }
 
     /// Writes files into volumes, through a container that mounts them under `/v` (files) and `/d` (data).
-    pub async fn write_files(&self, name: &str, writes: &[archive::Write<'_>], revision: &str) -> Result<(), EngineError> {
+    pub async fn write_files(
+        &self,
+        name: &str,
+        writes: &[archive::Write<'_>],
+        revision: &str,
+    ) -> Result<(), EngineError> {
         let tar = archive::pack(writes, revision)
             .map_err(|error| EngineError::Refused { status: 0, message: error.to_string() })?;
         let options = query::UploadToContainerOptionsBuilder::default().path("/").build();

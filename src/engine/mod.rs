@@ -65,10 +65,10 @@ impl From<bollard::errors::Error> for EngineError {
             },
             Error::RequestTimeoutError => EngineError::Unknown("no answer in time".to_owned()),
             Error::SocketNotFoundError(path) => EngineError::Unreachable(format!("there is no socket at {path}")),
-            Error::HyperLegacyError { err } if err.is_connect() => {
-                EngineError::Unreachable(sources(&err))
+            Error::HyperLegacyError { err } if err.is_connect() => EngineError::Unreachable(sources(&err)),
+            Error::JsonDataError { message, .. } => {
+                EngineError::Unknown(format!("its answer does not read: {message}"))
             }
-            Error::JsonDataError { message, .. } => EngineError::Unknown(format!("its answer does not read: {message}")),
             Error::DockerStreamError { error } => EngineError::Refused { status: 0, message: error },
             other => EngineError::Unknown(sources(&other)),
         }

@@ -18,6 +18,7 @@ pub fn redis_memory(maxmemory: Bytes) -> Bytes {
 }
 
 /// Everything that resolving one environment looks at.
+#[derive(Debug)]
 pub struct Inputs<'a> {
     pub spec: &'a Spec,
     pub environment: &'a EnvironmentSpec,
@@ -103,14 +104,14 @@ fn value(kind: ValueKind, text: &Text) -> Result<Value, Finding> {
         Finding::error("wrong-type", format!("`{}` is not {what}", text.value)).at(&text.place).help(help)
     };
     let number = match kind {
-        ValueKind::Size => {
-            Some(Bytes::parse(&text.value).ok_or_else(|| {
-                wrong("a size", "write a whole number and a unit, such as 256mb")
-            })?.0)
-        }
-        ValueKind::Integer => {
-            Some(text.value.parse::<u64>().map_err(|_| wrong("a whole number", "write digits only, such as 8"))?)
-        }
+        ValueKind::Size => Some(
+            Bytes::parse(&text.value)
+                .ok_or_else(|| wrong("a size", "write a whole number and a unit, such as 256mb"))?
+                .0,
+        ),
+        ValueKind::Integer => Some(
+            text.value.parse::<u64>().ok().ok_or_else(|| wrong("a whole number", "write digits only, such as 8"))?,
+        ),
         ValueKind::Port => match text.value.parse::<u16>() {
             Ok(port) if port > 0 => Some(u64::from(port)),
             _ => return Err(wrong("a port", "write a number from 1 to 65535")),
@@ -128,13 +129,7 @@ fn value(kind: ValueKind, text: &Text) -> Result<Value, Finding> {
     Ok(Value { kind, text: text.value.clone(), number, place: text.place.clone() })
 }
 
-fn bounds(
-    inputs: &Inputs<'_>,
-    name: &str,
-    difference: &Difference,
-    value: &Value,
-    findings: &mut Vec<Finding>,
-) {
+fn bounds(inputs: &Inputs<'_>, name: &str, difference: &Difference, value: &Value, findings: &mut Vec<Finding>) {
     let mut unsatisfied = |message: String, limit: &Place| {
         let help = format!("the limit is at {limit}; {name} may differ because: {}", difference.why.value);
         findings.push(Finding::error("constraint", message).at(&value.place).help(help));
@@ -163,7 +158,10 @@ fn bounds(
             Bound::Share { of, .. } if *of == inputs.environment.name => continue,
             Bound::Share { percent, of } => {
                 let Some(other) = inputs.all.get(of) else {
-                    unsatisfied(format!("{name} is bounded by a share of `{of}`, and there is no such environment"), &bound.place);
+                    unsatisfied(
+                        format!("{name} is bounded by a share of `{of}`, and there is no such environment"),
+                        &bound.place,
+                    );
                     continue;
                 };
                 let theirs = value_text(other, name, difference);
@@ -359,7 +357,8 @@ impl Resolver<'_, '_> {
         let users = spec.users.iter().filter_map(|(name, user)| Some((name.clone(), self.user(name, user)?)));
         let users = users.collect();
         let template = spec.template.as_ref().and_then(|text| self.text(text)).filter(|name| self.template(name));
-        let acl_template = spec.acl_template.as_ref().and_then(|text| self.text(text)).filter(|name| self.template(name));
+        let acl_template =
+            spec.acl_template.as_ref().and_then(|text| self.text(text)).filter(|name| self.template(name));
         let redis = RedisServer { template, acl_template, settings, users, server };
         let memory = match rules::maxmemory(&redis) {
             Some(maxmemory) => redis_memory(maxmemory),
@@ -475,9 +474,10 @@ impl Resolver<'_, '_> {
             );
             Some(Health { path: path.value, port: port.value })
         });
-        let command = spec.command.as_ref().map(|words| {
-            words.iter().filter_map(|word| self.text(word)).map(|written| written.value).collect()
-        });
+        let command = spec
+            .command
+            .as_ref()
+            .map(|words| words.iter().filter_map(|word| self.text(word)).map(|written| written.value).collect());
         let app = App { command, env, secrets, ports, health, tmpfs };
         self.service(name, &spec.service, Kind::App(app), Bytes(256 << 20))
     }
@@ -533,7 +533,8 @@ impl Resolver<'_, '_> {
         let known = text.value.starts_with("unix:///");
         if !known {
             let message = format!("the engine `{}` cannot be used yet", text.value);
-            let help = "this version speaks to an engine on this machine: `unix:///var/run/docker.sock`, or leave it out";
+            let help =
+                "this version speaks to an engine on this machine: `unix:///var/run/docker.sock`, or leave it out";
             self.findings.push(Finding::error("engine", message).at(&text.place).help(help));
         }
         known.then(|| text.value.clone())
@@ -571,9 +572,10 @@ fn is_plain_path(path: &str) -> bool {
     path.starts_with('/')
         && path.len() > 1
         && !path.ends_with('/')
-        && path.split('/').skip(1).all(|part| {
-            !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control)
-        })
+        && path
+            .split('/')
+            .skip(1)
+            .all(|part| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control))
 }
 
 /// `8080:80` is published on 127.0.0.1; another address has to be written.

@@ -187,7 +187,8 @@ fn credentials_in_env(service: &Service, findings: &mut Vec<Finding>) {
                 authority.split_once('@').is_some_and(|(user, _)| user.contains(':'))
             });
         if suspicious && !written.value.is_empty() {
-            let message = format!("`{key}` looks like a credential, and everyone who can inspect the container can read it");
+            let message =
+                format!("`{key}` looks like a credential, and everyone who can inspect the container can read it");
             let help = "name a secret under `secrets:` and pass its path, /run/secrets/<name>";
             findings.push(Finding::error("credential-in-env", message).at(&written.place).help(help));
         }
@@ -214,7 +215,8 @@ fn secret_source(environment: &Environment, findings: &mut Vec<Finding>) {
     if environment.secret_source.is_none()
         && let Some(first) = secrets.first()
     {
-        let message = format!("`{first}` is a secret, and {} does not say where its secrets come from", environment.name);
+        let message =
+            format!("`{first}` is a secret, and {} does not say where its secrets come from", environment.name);
         let help = "add `secrets: { env: PREFIX_ }`, `secrets: { file: ... }` or `secrets: { command: [...] }`";
         findings.push(Finding::error("secret-source", message).at(&environment.place).help(help));
     }

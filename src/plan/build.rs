@@ -5,6 +5,7 @@
 
 use crate::desired::{Desired, FILES, ServiceFacts, data_volume};
 use crate::diff::{self, Change};
+use crate::directive;
 use crate::finding::Finding;
 use crate::plan::effect::{self, Means};
 use crate::plan::{Action, Cause, Effect, Plan, Risk, Step};
@@ -27,6 +28,7 @@ pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) ->
     for change in diff::declared(&have.state, &want.state) {
         builder.changes.entry(change.resource.clone()).or_default().push(change);
     }
+    builder.dropped_settings();
     builder.backups(delete_data);
     builder.images();
     builder.networks();
@@ -102,6 +104,23 @@ impl Builder<'_> {
         self.changes.get(id).cloned().unwrap_or_default()
     }
 
+    /// Settings that the file in force carries and the new one does not: their default comes back with a restart.
+    fn dropped_settings(&mut self) {
+        for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
+            let name = facts.name.as_str();
+            if !self.have.state.container(name).is_some_and(|had| had.running) {
+                continue;
+            }
+            let (before, after) = (conf(&self.have.state, name), conf(&self.want.state, name));
+            let id = ResourceId::container(name);
+            for (setting, (value, _)) in before.iter().filter(|(setting, _)| !after.contains_key(*setting)) {
+                let field = format!("settings.{setting}");
+                let change = Change { resource: id.clone(), field, before: Some(Value::text(value)), after: None };
+                self.changes.entry(id.clone()).or_default().push(change);
+            }
+        }
+    }
+
     fn is_missing(&self, id: &ResourceId) -> bool {
         !self.have.state.resources.contains_key(id)
     }
@@ -138,7 +157,10 @@ impl Builder<'_> {
 
     fn refuse_image(&mut self, facts: &ServiceFacts, image: &str) {
         let (message, help) = if image.ends_with("(not locked)") {
-            (format!("image `{}` is not in stack.lock", facts.image), "run `lockstep lock`, and commit the file it writes")
+            (
+                format!("image `{}` is not in stack.lock", facts.image),
+                "run `lockstep lock`, and commit the file it writes",
+            )
         } else {
             (
                 format!("image `{}` is locked to {image}, and the engine does not have it", facts.image),
@@ -155,7 +177,11 @@ impl Builder<'_> {
                 let number = self.step(Action::Create, &id, [], causes, Effect::Create, Risk::None);
                 self.done.insert(Milestone::Exists(id), number);
             } else if let Some(change) = self.changes_of(&id).first() {
-                let message = format!("{id} {} is {}, and cannot be changed while it is in use", change.field, shown(&change.before));
+                let message = format!(
+                    "{id} {} is {}, and cannot be changed while it is in use",
+                    change.field,
+                    shown(&change.before)
+                );
                 let help = "run `lockstep down` and `lockstep apply`; data volumes are kept";
                 self.refusals.push(Finding::error("network", message).help(help));
             }
@@ -190,7 +216,9 @@ impl Builder<'_> {
                 if container.running || causes.iter().all(|change| change.field == "running") {
                     continue;
                 }
-                let message = format!("`{name}` is not running, so no snapshot of it can be pulled; its data volume is not touched");
+                let message = format!(
+                    "`{name}` is not running, so no snapshot of it can be pulled; its data volume is not touched"
+                );
                 self.notes.push(Finding::warning("not-running", message).about(id.to_string()));
                 continue;
             };
@@ -268,9 +296,12 @@ impl Builder<'_> {
         }
         if !volumes.is_empty() {
             // A setting that the server refused must not reach the file that it starts from.
-            after.extend(self.steps.iter().filter(|step| matches!(step.action, Action::Set { .. })).map(|s| Some(s.number)));
+            after.extend(
+                self.steps.iter().filter(|step| matches!(step.action, Action::Set { .. })).map(|s| Some(s.number)),
+            );
             let target = ResourceId::container(FILES);
-            let effect = if causes.iter().all(|cause| cause.change.field.is_empty()) { Effect::Create } else { Effect::Live };
+            let effect =
+                if causes.iter().all(|cause| cause.change.field.is_empty()) { Effect::Create } else { Effect::Live };
             let number = self.step(Action::WriteFiles { volumes }, &target, after, causes, effect, Risk::None);
             self.done.insert(Milestone::FilesWritten, number);
         }
@@ -314,7 +345,7 @@ impl Builder<'_> {
                 }
                 // What a restart reads from the file need not be set, save for what decides whether data outlives it.
                 let persistence = matches!(setting, "appendonly" | "save");
-                if effect::of(&change.field) != Means::Setting || (worst >= Means::Restart && !persistence) {
+                if effect::of(change) != Means::Setting || (worst >= Means::Restart && !persistence) {
                     continue;
                 }
                 let risk = self.setting_risk(name, had, setting, value);
@@ -323,14 +354,14 @@ impl Builder<'_> {
                 last = Some(self.step(action, &id, [previous], causes, Effect::Live, risk));
                 previous = last;
             }
-            if worst < Means::Replace && !grows && changes.iter().any(|c| effect::of(&c.field) == Means::Update) {
+            if worst < Means::Replace && !grows && changes.iter().any(|c| effect::of(c) == Means::Update) {
                 self.update(&id, &changes, [last]);
             }
         }
     }
 
     fn update(&mut self, id: &ResourceId, changes: &[Change], after: impl IntoIterator<Item = Option<u32>>) -> u32 {
-        let updates: Vec<&Change> = changes.iter().filter(|change| effect::of(&change.field) == Means::Update).collect();
+        let updates: Vec<&Change> = changes.iter().filter(|change| effect::of(change) == Means::Update).collect();
         let causes = self.causes(updates);
         self.step(Action::Update, id, after, causes, Effect::Live, Risk::None)
     }
@@ -359,7 +390,7 @@ impl Builder<'_> {
 
     /// The most disruptive thing that a service's changes ask for, those of its files included.
     fn worst(&self, facts: &ServiceFacts, changes: &[Change]) -> Means {
-        let own = changes.iter().map(|change| effect::of(&change.field)).max().unwrap_or(Means::None);
+        let own = changes.iter().map(|change| effect::of(change)).max().unwrap_or(Means::None);
         self.file_changes(facts)
             .iter()
             .filter_map(|change| change.field.split_once('.').map(|(_, path)| effect::of_file(facts.role, path)))
@@ -414,7 +445,7 @@ impl Builder<'_> {
         let relevant = |means: Means| -> Vec<Change> {
             let of = |change: &Change| match change.field.strip_prefix("files.") {
                 Some(path) => effect::of_file(facts.role, path),
-                None => effect::of(&change.field),
+                None => effect::of(change),
             };
             all.iter().filter(|change| of(change) == means).cloned().collect()
         };
@@ -447,11 +478,12 @@ impl Builder<'_> {
             Means::Restart => {
                 let causes = self.causes(&relevant(Means::Restart));
                 let risk = self.restart_risk(name, had);
-                if facts.role == Role::App && changes.iter().any(|c| effect::of(&c.field) == Means::Update) {
+                if facts.role == Role::App && changes.iter().any(|c| effect::of(c) == Means::Update) {
                     before_start.push(Some(self.update(&id, &changes, [])));
                 }
                 if had.running || had.restarting {
-                    let stopped = self.step(Action::Stop, &id, before_start.clone(), causes.clone(), Effect::Restart, risk);
+                    let stopped =
+                        self.step(Action::Stop, &id, before_start.clone(), causes.clone(), Effect::Restart, risk);
                     before_start.push(Some(stopped));
                 }
                 self.start(facts, &id, before_start, causes, Effect::Restart, Risk::None);
@@ -537,7 +569,11 @@ impl Builder<'_> {
         // A volume is free once no container mounts it, the one that mounts them all included.
         removed.push(self.reached(Milestone::Removed(ResourceId::container(FILES))));
         removed.extend(
-            self.steps.iter().filter(|step| matches!(step.action, Action::Remove)).map(|step| Some(step.number)).collect::<Vec<_>>(),
+            self.steps
+                .iter()
+                .filter(|step| matches!(step.action, Action::Remove))
+                .map(|step| Some(step.number))
+                .collect::<Vec<_>>(),
         );
         for id in surplus(ResourceKind::Network, self) {
             let causes = self.causes(&self.changes_of(&id));
@@ -557,6 +593,17 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// What the configuration file of a Redis amounts to, as it lies in its volume.
+fn conf(state: &State, service: &str) -> BTreeMap<String, (String, usize)> {
+    let file = match state.volume(&format!("{service}.etc.redis")) {
+        Some(Volume::Files { files }) => files.get("redis.conf"),
+        _ => None,
+    };
+    let text = file.map_or_else(String::new, |file| String::from_utf8_lossy(&file.content).into_owned());
+    // A file that does not read was not ours to begin with, and is about to be written anew.
+    directive::parse(&text).map(|parsed| directive::effective(&parsed)).unwrap_or_default()
 }
 
 fn ids(state: &State, kind: ResourceKind) -> Vec<ResourceId> {

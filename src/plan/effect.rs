@@ -1,5 +1,6 @@
 //! What changing one field costs; one table.
 
+use crate::diff::Change;
 use crate::directive;
 use crate::plan::Effect;
 use crate::state::Role;
@@ -30,9 +31,12 @@ impl Means {
     }
 }
 
-pub fn of(field: &str) -> Means {
+pub fn of(change: &Change) -> Means {
+    let field = change.field.as_str();
     if let Some(directive) = field.strip_prefix("settings.") {
-        return if directive::is_live(directive) { Means::Setting } else { Means::Restart };
+        // Which value a server falls back to, only its start tells.
+        let live = directive::is_live(directive) && change.after.is_some();
+        return if live { Means::Setting } else { Means::Restart };
     }
     if field.starts_with("users.") {
         return Means::Users;

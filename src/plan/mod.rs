@@ -57,17 +57,26 @@ pub struct Cause {
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Build the image of this service.
-    Build { service: Name },
+    Build {
+        service: Name,
+    },
     /// Fetch an image by its digest.
-    Pull { image: String },
+    Pull {
+        image: String,
+    },
     Create,
     Remove,
     /// Put files into these volumes, all in one request.
-    WriteFiles { volumes: Vec<String> },
+    WriteFiles {
+        volumes: Vec<String>,
+    },
     /// Pull a snapshot, check it, keep it.
     Backup,
     /// `CONFIG SET`, read back.
-    Set { setting: String, value: String },
+    Set {
+        setting: String,
+        value: String,
+    },
     /// `ACL LOAD`.
     LoadUsers,
     /// Change limits of a container in place.
@@ -112,11 +121,18 @@ impl fmt::Display for Effect {
 pub enum Risk {
     None,
     /// The keys live in memory only and are gone after the step.
-    ColdCache { keys: u64, bytes: u64 },
+    ColdCache {
+        keys: u64,
+        bytes: u64,
+    },
     /// The server drops keys until it fits.
-    Evicts { bytes: u64 },
+    Evicts {
+        bytes: u64,
+    },
     /// The server refuses writes until it fits.
-    RefusesWrites { bytes: u64 },
+    RefusesWrites {
+        bytes: u64,
+    },
     /// The volume and what it holds are gone.
     RemovesData,
 }

@@ -5,12 +5,12 @@
 pub mod observe;
 pub mod pull;
 
+use crate::value::Secret;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo as _,
     RedisConnectionInfo, RedisError, ServerErrorKind,
 };
-use crate::value::Secret;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,9 +76,7 @@ pub async fn connect(address: SocketAddr, user: &str, password: &Secret) -> Resu
     let settings = RedisConnectionInfo::default().set_username(user).set_password(&password).set_skip_set_lib_name();
     let target = ConnectionAddr::Tcp(address.ip().to_string(), address.port());
     let info = target.into_connection_info()?.set_redis_settings(settings);
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(ANSWER));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
     let connection = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
     Ok(Server { connection })
 }

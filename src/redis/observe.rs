@@ -77,7 +77,9 @@ impl Server {
     ) -> Result<BTreeMap<String, User>, ServerError> {
         let mut users = BTreeMap::new();
         for line in lines {
-            let Some((name, rules)) = line.strip_prefix("user ").and_then(|line| line.split_once(' ')) else { continue };
+            let Some((name, rules)) = line.strip_prefix("user ").and_then(|line| line.split_once(' ')) else {
+                continue;
+            };
             let mut user = acl::user(rules);
             if let Some(wanted) = want.and_then(|want| want.users.get(name))
                 && wanted.commands != user.commands

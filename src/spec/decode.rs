@@ -7,6 +7,7 @@ use crate::value::{Located, Name, Place, name};
 use std::collections::BTreeMap;
 
 /// One mapping of the spec: its fields by name, each to be asked for once.
+#[derive(Debug)]
 pub struct Fields<'n> {
     /// Dotted path of the mapping, empty at the top.
     pub path: String,
@@ -15,7 +16,7 @@ pub struct Fields<'n> {
 }
 
 /// Collects findings while a tree is read.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     pub findings: Vec<Finding>,
 }

@@ -6,15 +6,14 @@ use crate::finding::Finding;
 use crate::spec::decode::{Decoder, Fields};
 use crate::spec::yaml::{Node, Tree};
 use crate::spec::{
-    AppSpec, BackupSpec, Bound, Build, Difference, LimitsSpec, RedisSpec, ServiceSpec, Spec, Text, UserSpec,
-    ValueKind, yaml,
+    AppSpec, BackupSpec, Bound, Build, Difference, LimitsSpec, RedisSpec, ServiceSpec, Spec, Text, UserSpec, ValueKind,
+    yaml,
 };
 use crate::value::{Bytes, Located, Name, Place, Span};
 use std::collections::BTreeMap;
 
-const TOP: [&str; 11] = [
-    "lockstep", "stack", "owner", "differences", "redis", "apps", "keys", "probes", "backup", "watch", "security",
-];
+const TOP: [&str; 11] =
+    ["lockstep", "stack", "owner", "differences", "redis", "apps", "keys", "probes", "backup", "watch", "security"];
 const SERVICE: [&str; 8] = ["image", "build", "enabled", "user", "files", "limits", "needs", "stop_grace"];
 
 /// Reads `stack.yaml`. `None` when what is left is too little to work with; the findings say why.

@@ -239,9 +239,7 @@ impl<'t> Builder<'t, '_> {
             };
             if let Some(line) = first.insert(name.clone(), key.place.line) {
                 let message = format!("`{name}` is written twice; the first one is on line {line}");
-                self.findings.push(
-                    Finding::error("duplicate-key", message).at(&key.place).help("keep one of the two"),
-                );
+                self.findings.push(Finding::error("duplicate-key", message).at(&key.place).help("keep one of the two"));
                 continue;
             }
             entries.push((Located::new(name, key.place), value));

@@ -135,8 +135,12 @@ impl Network {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Volume {
     /// Owned by the service; never removed unless it is named.
-    Data { owner: (u32, u32) },
-    Files { files: BTreeMap<String, File> },
+    Data {
+        owner: (u32, u32),
+    },
+    Files {
+        files: BTreeMap<String, File>,
+    },
 }
 
 /// A delivered file, path relative to the volume.

@@ -132,7 +132,9 @@ fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => "it is a link, and links are not followed".to_owned(),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            "it is a link, and links are not followed".to_owned()
+        }
         _ => format!("it cannot be opened: {error}"),
     })?;
     let metadata = file.metadata().map_err(|error| format!("it cannot be looked at: {error}"))?;

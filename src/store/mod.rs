@@ -2,6 +2,7 @@
 
 pub mod backups;
 pub mod context;
+pub mod docker_context;
 pub mod files;
 pub mod guard;
 pub mod inputs;

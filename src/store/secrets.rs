@@ -13,11 +13,7 @@ use std::process::{Command, Stdio};
 const MAX_SECRET: u64 = 64 << 10;
 
 /// Reads the named secrets; an error names every one that is missing.
-pub fn read(
-    root: &Path,
-    source: &SecretSource,
-    names: &BTreeSet<String>,
-) -> anyhow::Result<BTreeMap<String, Secret>> {
+pub fn read(root: &Path, source: &SecretSource, names: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, Secret>> {
     let mut values = BTreeMap::new();
     let mut missing = Vec::new();
     let file = match source {

@@ -48,7 +48,10 @@ impl Listener for Progress {
                     bar.finish_and_clear();
                 }
                 let seconds = elapsed_ms as f64 / 1000.0;
-                self.line(&text::printable(&format!("  [{number}/{}] {summary}: {outcome} ({seconds:.1} s)", self.total)));
+                self.line(&text::printable(&format!(
+                    "  [{number}/{}] {summary}: {outcome} ({seconds:.1} s)",
+                    self.total
+                )));
             }
             Event::StepFailed { number, summary } => {
                 if let Some((bar, _)) = self.bars.borrow_mut().remove(&number) {

@@ -62,11 +62,12 @@ pub fn printable(text: &str) -> String {
 /// `3 errors, 1 warning`, or `no findings`.
 pub fn count(findings: &[Finding]) -> String {
     let of = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let parts: Vec<String> = [(of(Severity::Error), "error"), (of(Severity::Warning), "warning"), (of(Severity::Note), "note")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| plural(count, word))
-        .collect();
+    let parts: Vec<String> =
+        [(of(Severity::Error), "error"), (of(Severity::Warning), "warning"), (of(Severity::Note), "note")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| plural(count, word))
+            .collect();
     if parts.is_empty() { "no findings".to_owned() } else { parts.join(", ") }
 }
 
@@ -94,13 +95,16 @@ pub fn plan(plan: &Plan) -> String {
     }
     for step in &plan.steps {
         let _ = writeln!(text, "{:>3} {} {}", step.number, step.sign(), step.summary());
-        let _ = writeln!(text, "      cost: {}, data risk: {}", step.effect, step.risk);
+        let mut causes = step.because.iter().map(cause_line).collect::<Vec<_>>();
+        causes.dedup();
+        let first = causes.first().map(|cause| format!(", because {cause}")).unwrap_or_default();
+        let _ = writeln!(text, "      cost: {}, data risk: {}{first}", step.effect, step.risk);
         let shown = 4;
-        for cause in step.because.iter().take(shown) {
-            let _ = writeln!(text, "      because {}", cause_line(cause));
+        for cause in causes.iter().take(shown).skip(1) {
+            let _ = writeln!(text, "      and because {cause}");
         }
-        if step.because.len() > shown {
-            let _ = writeln!(text, "      and {} more", plural(step.because.len() - shown, "change"));
+        if causes.len() > shown {
+            let _ = writeln!(text, "      and for {} more", plural(causes.len() - shown, "reason"));
         }
     }
     for finding in plan.refusals.iter().chain(&plan.notes) {
@@ -115,12 +119,18 @@ pub fn plan(plan: &Plan) -> String {
 
 fn cause_line(cause: &Cause) -> String {
     let change = &cause.change;
-    let subject = if change.field.is_empty() { change.resource.to_string() } else { format!("{} {}", change.resource, change.field) };
+    let subject = if change.field.is_empty() {
+        change.resource.to_string()
+    } else {
+        format!("{} {}", change.resource, change.field)
+    };
     let what = match (&change.before, &change.after) {
         (None, Some(_)) if change.field.is_empty() => format!("{subject} is missing"),
         (Some(_), None) if change.field.is_empty() => format!("{subject} is not in the spec"),
         (before, after) => {
-            let side = |value: &Option<crate::state::Value>| value.as_ref().map_or_else(|| "absent".to_owned(), ToString::to_string);
+            let side = |value: &Option<crate::state::Value>| {
+                value.as_ref().map_or_else(|| "absent".to_owned(), |value| shorten(&value.to_string()))
+            };
             format!("{subject}: {} -> {}", side(before), side(after))
         }
     };
@@ -142,7 +152,11 @@ pub fn verification(verification: &Verification, sources: &Sources) -> String {
         (_, _) => format!("{names} do not match: {}", plural(wrong, "finding")),
     };
     let _ = writeln!(text, "{verdict}");
-    let _ = writeln!(text, "  {:<10} {:>8} {:>9} {:>8} {:>9} {:>6}", "level", "compared", "findings", "unknown", "declared", "host");
+    let _ = writeln!(
+        text,
+        "  {:<10} {:>8} {:>9} {:>8} {:>9} {:>6}",
+        "level", "compared", "findings", "unknown", "declared", "host"
+    );
     for proof in &verification.levels {
         let name = match proof.level {
             Depth::Spec => "spec",
@@ -151,6 +165,10 @@ pub fn verification(verification: &Verification, sources: &Sources) -> String {
             Depth::Container => "container",
             Depth::Process => "process",
         };
+        if proof.compared == 0 && proof.findings == 0 && proof.unknown == 0 {
+            let _ = writeln!(text, "  {name:<10} {:>8}", "-");
+            continue;
+        }
         let _ = writeln!(
             text,
             "  {name:<10} {:>8} {:>9} {:>8} {:>9} {:>6}",
@@ -173,7 +191,11 @@ pub fn verification(verification: &Verification, sources: &Sources) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { format!("{}...", text.chars().take(24).collect::<String>()) }
+    if text.chars().count() <= 40 {
+        text.to_owned()
+    } else {
+        format!("{}...", text.chars().take(24).collect::<String>())
+    }
 }
 
 pub fn backups(listed: &[Listed]) -> String {
@@ -205,7 +227,9 @@ pub fn backups(listed: &[Listed]) -> String {
 /// Columns as wide as their widest cell.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {

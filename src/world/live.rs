@@ -15,8 +15,8 @@ use crate::redis::{self, pull};
 use crate::state::{Observed, Resource, Role, State, Value, Vitals, Volume};
 use crate::store::{self, backups};
 use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
-use crate::world::ready::{self, NotReady, REDIS_PORT};
 use crate::world::World;
+use crate::world::ready::{self, NotReady, REDIS_PORT};
 use futures_util::future;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -61,10 +61,12 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
         .flat_map(|environment| environment.services.values())
         .filter_map(|service| service.locked.as_deref())
         .collect();
-    let images = future::try_join_all(wanted.into_iter().map(|reference| async move {
-        Ok::<_, EngineError>((reference.to_owned(), engine.image(reference).await?))
-    }));
-    let expected: Vec<String> = environment.iter().flat_map(|e| e.services.keys()).map(|name| names.container(name.as_str())).collect();
+    let images =
+        future::try_join_all(wanted.into_iter().map(|reference| async move {
+            Ok::<_, EngineError>((reference.to_owned(), engine.image(reference).await?))
+        }));
+    let expected: Vec<String> =
+        environment.iter().flat_map(|e| e.services.keys()).map(|name| names.container(name.as_str())).collect();
     let carrier = names.container(crate::desired::FILES);
     // By name, so that nothing waits for the list; what the list has besides is asked for after it.
     let by_name = future::join_all(expected.iter().chain([&carrier]).map(|name| engine.container(name)));
@@ -74,14 +76,8 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
             other => other,
         }
     };
-    let (listed, networks, volumes, images, by_name, files) = tokio::join!(
-        engine.containers(names),
-        engine.networks(names),
-        engine.volumes(names),
-        images,
-        by_name,
-        files,
-    );
+    let (listed, networks, volumes, images, by_name, files) =
+        tokio::join!(engine.containers(names), engine.networks(names), engine.volumes(names), images, by_name, files,);
     let (listed, images) = (listed?, images?);
     let mut reports = Vec::new();
     let mut known: BTreeSet<String> = BTreeSet::new();
@@ -123,7 +119,10 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
         networks: networks?,
         volumes: volumes?,
         files: files?,
-        images: images.iter().filter_map(|(reference, image)| Some((reference.clone(), image.as_ref()?.id.clone()))).collect(),
+        images: images
+            .iter()
+            .filter_map(|(reference, image)| Some((reference.clone(), image.as_ref()?.id.clone())))
+            .collect(),
     })
 }
 
@@ -227,6 +226,7 @@ async fn ask(
 }
 
 /// Performs steps on an environment.
+#[derive(Debug)]
 pub struct Live<'a> {
     pub engine: &'a Engine,
     pub names: Names,
@@ -376,7 +376,10 @@ impl Live<'_> {
         let address = redis_address(self.engine, &self.names, &step.resource.name).await?;
         let password = self.secrets.operators.get(&step.resource.name).cloned();
         let password = password.ok_or_else(|| {
-            Failure::message(Kind::Error, format!("the password of user `{OPERATOR}` of {} is not known", step.resource))
+            Failure::message(
+                Kind::Error,
+                format!("the password of user `{OPERATOR}` of {} is not known", step.resource),
+            )
         })?;
         Ok((address, password))
     }
@@ -405,11 +408,16 @@ impl Live<'_> {
             if field("aof_enabled") == "1" && idle {
                 return match field("aof_last_bgrewrite_status") {
                     "ok" => Ok(()),
-                    status => Err(Failure::message(Kind::Error, format!("the append-only file was not written: {status}"))),
+                    status => {
+                        Err(Failure::message(Kind::Error, format!("the append-only file was not written: {status}")))
+                    }
                 };
             }
             if began.elapsed() > Duration::from_secs(1800) {
-                return Err(Failure::message(Kind::Error, "the append-only file is still not written after 30 minutes"));
+                return Err(Failure::message(
+                    Kind::Error,
+                    "the append-only file is still not written after 30 minutes",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -447,8 +455,7 @@ impl Live<'_> {
         };
         let operator = self.secrets.operators.get(&id.name);
         let (container, network) = (self.names.of(id), self.names.network(PRIVATE));
-        let waited =
-            ready::wait(self.engine, &container, &network, &facts.ready, facts.ready_within, operator).await;
+        let waited = ready::wait(self.engine, &container, &network, &facts.ready, facts.ready_within, operator).await;
         match waited {
             Ok(()) => Ok(match &facts.ready {
                 Readiness::Redis => "answers PING".to_owned(),
@@ -458,7 +465,9 @@ impl Live<'_> {
             Err(why) => {
                 let message = match why {
                     NotReady::Ended(why) => format!("{id} did not stay up: {why}"),
-                    NotReady::Silent(last) => format!("{id} runs and did not answer within {}: {last}", facts.ready_within),
+                    NotReady::Silent(last) => {
+                        format!("{id} runs and did not answer within {}: {last}", facts.ready_within)
+                    }
                 };
                 Err(Failure::message(Kind::Error, message).help(self.culprit(&container).await))
             }
@@ -509,7 +518,8 @@ pub async fn redis_address(engine: &Engine, names: &Names, service: &str) -> Res
     let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let end = networks.get(&names.network(PRIVATE));
     let address = end.and_then(|end| end.ip_address.as_deref()?.parse().ok());
-    let address = address.ok_or_else(|| Failure::message(Kind::Error, format!("{container} has no address on its network")))?;
+    let address =
+        address.ok_or_else(|| Failure::message(Kind::Error, format!("{container} has no address on its network")))?;
     Ok(SocketAddr::new(address, REDIS_PORT))
 }
 
@@ -579,7 +589,9 @@ fn write_backup(
         }
     })
     .map_err(|error| Failure::message(Kind::Backup, format!("could not back up {}: {error}", request.container)))?;
-    let refuse = |why: String| Err(Failure::message(Kind::Backup, format!("the backup of {} is refused: {why}", request.container)));
+    let refuse = |why: String| {
+        Err(Failure::message(Kind::Backup, format!("the backup of {} is refused: {why}", request.container)))
+    };
     if pulled.summary.keys() == 0 && request.expected_keys > 0 {
         return refuse(format!("it holds no keys, and the server had {} a moment before", request.expected_keys));
     }
@@ -608,7 +620,9 @@ pub async fn build_image(
     let failed = |error: EngineError| Failure::message(Kind::Error, format!("could not build `{tag}`: {error}"));
     engine.build(tag, &build.dockerfile, context, said).await.map_err(failed)?;
     let image = engine.image(tag).await.map_err(failed)?;
-    image.map(|image| image.id).ok_or_else(|| failed(EngineError::NotFound("the engine does not have it after all".to_owned())))
+    image
+        .map(|image| image.id)
+        .ok_or_else(|| failed(EngineError::NotFound("the engine does not have it after all".to_owned())))
 }
 
 fn short(id: &str) -> &str {

@@ -51,7 +51,8 @@ pub async fn wait(
                     if !state.running.unwrap_or_default() || state.restarting.unwrap_or_default() {
                         let code = state.exit_code.unwrap_or_default();
                         let killed = state.oom_killed.unwrap_or_default();
-                        let why = if killed { "killed for want of memory".to_owned() } else { format!("exit code {code}") };
+                        let why =
+                            if killed { "killed for want of memory".to_owned() } else { format!("exit code {code}") };
                         return Err(NotReady::Ended(why));
                     }
                     let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
