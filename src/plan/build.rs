@@ -390,7 +390,7 @@ impl Builder<'_> {
 
     /// The most disruptive thing that a service's changes ask for, those of its files included.
     fn worst(&self, facts: &ServiceFacts, changes: &[Change]) -> Means {
-        let own = changes.iter().map(|change| effect::of(change)).max().unwrap_or(Means::None);
+        let own = changes.iter().map(effect::of).max().unwrap_or(Means::None);
         self.file_changes(facts)
             .iter()
             .filter_map(|change| change.field.split_once('.').map(|(_, path)| effect::of_file(facts.role, path)))
