@@ -87,6 +87,10 @@ pub struct Desired {
 }
 
 impl Desired {
+    pub fn service(&self, name: &str) -> Option<&ServiceFacts> {
+        self.services.values().find(|facts| facts.name.as_str() == name)
+    }
+
     /// Where a field was written, or else where its resource was.
     pub fn origin(&self, resource: &ResourceId, field: &str) -> Option<&Origin> {
         let exact = self.origins.get(&(resource.clone(), field.to_owned()));

@@ -76,7 +76,6 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
         // A backup's stream is cut at 256mb by default, just when the data set is large and busy.
         ("client-output-buffer-limit", vec!["replica 512mb 256mb 60"]),
         ("client-query-buffer-limit", vec!["64mb"]),
-        ("crash-log-enabled", vec!["yes"]),
         ("loglevel", vec!["notice"]),
         ("maxclients", vec!["10000"]),
         ("rdbchecksum", vec!["yes"]),

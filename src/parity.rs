@@ -7,7 +7,7 @@ use crate::diff::{self, Change};
 use crate::directive::Class;
 use crate::finding::{self, Finding};
 use crate::state::{Fields, Observed, Value};
-use crate::value::{Digest, ResourceId, ResourceKind};
+use crate::value::{ResourceId, ResourceKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -57,7 +57,6 @@ pub struct Verification {
     /// Version of this form.
     pub format: u32,
     pub environments: Vec<String>,
-    pub fingerprints: Vec<Digest>,
     pub levels: Vec<Proof>,
     pub findings: Vec<Finding>,
     pub declared: Vec<Declared>,
@@ -68,69 +67,42 @@ pub struct Verification {
 pub struct Side<'a> {
     pub want: &'a Desired,
     pub have: &'a Observed,
-    /// Of the spec with the values of differences left out.
-    pub fingerprint: &'a Digest,
 }
 
 /// Has someone touched it? Desired against observed.
 pub fn drift(side: Side<'_>) -> Verification {
     let mut report = Report::new(&[side]);
-    let stopped = stopped(side.have);
-    let changes = diff::declared(&side.have.state, &side.want.state);
     for (id, resource) in &side.want.state.resources {
         for field in resource.fields().keys() {
             report.level(level(id, field)).compared += 1;
         }
     }
-    for change in changes {
-        if is_consequence(&change, &stopped) || is_kept_data(&change, side.have) {
-            continue;
-        }
-        let origin = side.want.origin(&change.resource, &change.field);
-        let mut finding = match &change.before {
-            Some(Value::Unknown(why)) => {
-                report.level(level(&change.resource, &change.field)).unknown += 1;
-                Finding::error(
-                    "unknown",
-                    format!("{} could not be read: {why}", subject(&change.resource, &change.field)),
-                )
-            }
-            _ => {
-                report.level(level(&change.resource, &change.field)).findings += 1;
-                Finding::error("drift", drift_message(&change)).sides(shown(&change.after), shown(&change.before))
-            }
-        };
-        finding = finding.about(subject(&change.resource, &change.field));
-        finding.place = origin.and_then(|origin| origin.place.clone());
-        finding.help = Some(format!("`lockstep apply {}` puts it right", side.want.environment));
-        report.findings.push(finding);
+    for stray in strays(side) {
+        report.stray(level(&stray.change.resource, &stray.change.field), stray);
     }
-    for (id, field, value) in facts(side.have) {
-        report.fact(&id, &field, &value);
-    }
+    report.conditions(side);
     report.finish()
 }
 
 /// Is one like the other? Everything that both were seen to be, minus what the spec declares.
 pub fn parity(left: Side<'_>, right: Side<'_>) -> Verification {
     let mut report = Report::new(&[left, right]);
-    report.level(Level::Spec).compared += 1;
-    if left.fingerprint != right.fingerprint {
-        report.level(Level::Spec).findings += 1;
-        report.findings.push(
-            Finding::error("fingerprint", "the two come from different specs".to_owned())
-                .sides(left.fingerprint.short(), right.fingerprint.short()),
-        );
-    }
-    for side in [left, right] {
-        for (id, field, value) in facts(side.have) {
-            report.fact(&id, &field, &value);
-        }
-    }
     let differing: BTreeMap<(ResourceId, String), Change> = diff::all(&left.have.state, &right.have.state)
         .into_iter()
         .map(|change| ((change.resource.clone(), change.field.clone()), change))
         .collect();
+    for side in [left, right] {
+        report.conditions(side);
+        // Two that were changed in the same way are like each other, and still not what the spec means.
+        let fields: usize = side.want.state.resources.values().map(|resource| resource.fields().len()).sum();
+        report.level(Level::Spec).compared += u64::try_from(fields).unwrap_or(u64::MAX);
+        for stray in strays(side) {
+            let key = (stray.change.resource.clone(), stray.change.field.clone());
+            if !differing.contains_key(&key) {
+                report.stray(Level::Spec, stray);
+            }
+        }
+    }
     for (id, fields) in common(left.have, right.have) {
         for (field, value) in fields {
             let level = level(&id, &field);
@@ -147,9 +119,42 @@ pub fn parity(left: Side<'_>, right: Side<'_>) -> Verification {
     report.finish()
 }
 
+/// A field of one environment that is not as it is meant.
+struct Stray {
+    change: Change,
+    finding: Finding,
+    unknown: bool,
+}
+
+fn strays(side: Side<'_>) -> Vec<Stray> {
+    let stopped = stopped(side.have);
+    let changes = diff::declared(&side.have.state, &side.want.state);
+    changes
+        .into_iter()
+        .filter(|change| !is_consequence(change, &stopped) && !is_kept_data(change, side.have))
+        .map(|change| {
+            let subject = subject(&change.resource, &change.field);
+            let unknown = match &change.before {
+                Some(Value::Unknown(why)) => Some(why.clone()),
+                _ => None,
+            };
+            let mut finding = match &unknown {
+                Some(why) => Finding::error("unknown", format!("{subject} could not be read: {why}")),
+                None => {
+                    Finding::error("drift", drift_message(&change)).sides(shown(&change.after), shown(&change.before))
+                }
+            };
+            finding = finding.about(subject);
+            let origin = side.want.origin(&change.resource, &change.field);
+            finding.place = origin.and_then(|origin| origin.place.clone());
+            finding.help = Some(format!("`lockstep apply {}` puts it right", side.want.environment));
+            Stray { change, finding, unknown: unknown.is_some() }
+        })
+        .collect()
+}
+
 struct Report {
     environments: Vec<String>,
-    fingerprints: Vec<Digest>,
     levels: BTreeMap<Level, Proof>,
     findings: Vec<Finding>,
     declared: Vec<Declared>,
@@ -159,7 +164,6 @@ impl Report {
     fn new(sides: &[Side<'_>]) -> Report {
         Report {
             environments: sides.iter().map(|side| side.want.environment.to_string()).collect(),
-            fingerprints: sides.iter().map(|side| side.fingerprint.clone()).collect(),
             levels: BTreeMap::new(),
             findings: Vec::new(),
             declared: Vec::new(),
@@ -179,10 +183,25 @@ impl Report {
         Verification {
             format: 1,
             environments: self.environments,
-            fingerprints: self.fingerprints,
             levels: self.levels.into_values().collect(),
             findings: self.findings,
             declared: self.declared,
+        }
+    }
+
+    fn stray(&mut self, level: Level, stray: Stray) {
+        let proof = self.level(level);
+        if stray.unknown {
+            proof.unknown += 1
+        } else {
+            proof.findings += 1
+        }
+        self.findings.push(stray.finding);
+    }
+
+    fn conditions(&mut self, side: Side<'_>) {
+        for (id, field, value) in facts(side.have) {
+            self.fact(&id, &field, &value);
         }
     }
 

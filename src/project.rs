@@ -23,8 +23,22 @@ pub struct Project {
     pub lock: Lock,
     /// Each environment, resolved.
     pub resolved: BTreeMap<Name, Environment>,
-    /// Hash of what is meant with the values of differences left out: the same for all environments.
-    pub fingerprint: Digest,
+}
+
+/// Which environments' files are rendered while reading; all of them are read and resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scope {
+    All,
+    Only(Vec<String>),
+}
+
+impl Scope {
+    fn holds(&self, name: &Name) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Only(names) => names.iter().any(|wanted| wanted == name.as_str()),
+        }
+    }
 }
 
 /// A project as far as it could be read, and everything that is wrong with it.
@@ -36,7 +50,7 @@ pub struct Loaded {
 }
 
 /// Reads and checks the project at `root`. Hostile text ends in a finding, within bounded time and memory.
-pub fn load(root: &Path) -> Result<Loaded, Failure> {
+pub fn load(root: &Path, scope: Scope) -> Result<Loaded, Failure> {
     let mut findings = Vec::new();
     let inputs = inputs::read(root, &mut findings).map_err(|error| {
         Failure::new(Kind::Usage, error)
@@ -44,7 +58,7 @@ pub fn load(root: &Path) -> Result<Loaded, Failure> {
     })?;
     let sources = inputs.sources.clone();
     let read = findings.clone();
-    let mut loaded = match guard::run(move || check(inputs, read)) {
+    let mut loaded = match guard::run(move || check(inputs, &scope, read)) {
         Ok((project, findings)) => Loaded { project, findings, sources },
         Err(exceeded) => {
             let (what, help) = match exceeded {
@@ -61,12 +75,12 @@ pub fn load(root: &Path) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-fn check(inputs: Inputs, mut findings: Vec<Finding>) -> (Option<Project>, Vec<Finding>) {
-    let project = build(inputs, &mut findings);
+fn check(inputs: Inputs, scope: &Scope, mut findings: Vec<Finding>) -> (Option<Project>, Vec<Finding>) {
+    let project = build(inputs, scope, &mut findings);
     (project, findings)
 }
 
-fn build(inputs: Inputs, findings: &mut Vec<Finding>) -> Option<Project> {
+fn build(inputs: Inputs, scope: &Scope, findings: &mut Vec<Finding>) -> Option<Project> {
     let templates = Templates::compile(inputs::TEMPLATES, inputs.templates, findings);
     let spec = inputs.stack.as_ref().and_then(|text| parse::parse(inputs::STACK, text, findings));
     let mut environments = BTreeMap::new();
@@ -96,7 +110,7 @@ fn build(inputs: Inputs, findings: &mut Vec<Finding>) -> Option<Project> {
         let inputs =
             resolve::Inputs { spec: &spec, environment, all: &environments, templates: &templates, lock: &lock };
         let environment = resolve::resolve(&inputs, findings);
-        if !finding::has_errors(findings) {
+        if scope.holds(name) && !finding::has_errors(findings) {
             desired::build(&environment, &templates, &placeholders(), findings);
         }
         resolved.insert(name.clone(), environment);
@@ -104,8 +118,7 @@ fn build(inputs: Inputs, findings: &mut Vec<Finding>) -> Option<Project> {
     port_clashes(&resolved, findings);
     dormant(&spec, &environments, findings);
     unlocked(&spec, &lock, findings);
-    let fingerprint = fingerprint(&spec, &environments, &templates, &lock);
-    Some(Project { root: inputs.root, spec, environments, templates, lock, resolved, fingerprint })
+    Some(Project { root: inputs.root, spec, environments, templates, lock, resolved })
 }
 
 /// Text is wanted, not values.
@@ -149,41 +162,6 @@ fn unlocked(spec: &Spec, lock: &Lock, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The revision of an environment whose differences all have the same neutral values.
-fn fingerprint(
-    spec: &Spec,
-    environments: &BTreeMap<Name, EnvironmentSpec>,
-    templates: &Templates,
-    lock: &Lock,
-) -> Digest {
-    let place = Place::file("fingerprint");
-    let neutral = |kind: ValueKind| match kind {
-        ValueKind::Size => "64mb",
-        ValueKind::Integer | ValueKind::Port => "1",
-        ValueKind::Text => "",
-        ValueKind::Duration => "1s",
-        ValueKind::Boolean => "false",
-    };
-    let values = spec.differences.iter().map(|(name, difference)| {
-        (name.clone(), (place.clone(), Located::new(neutral(difference.kind).to_owned(), place.clone())))
-    });
-    let Some(name) = Name::parse("fingerprint") else { return Digest::of(b"") };
-    let blank = EnvironmentSpec {
-        name,
-        place: place.clone(),
-        engine: None,
-        protected: false,
-        follows: None,
-        values: values.collect(),
-        secrets: None,
-    };
-    // What does not make sense with neutral values is no mistake of anybody's.
-    let mut ignored = Vec::new();
-    let inputs = resolve::Inputs { spec, environment: &blank, all: environments, templates, lock };
-    let environment = resolve::resolve(&inputs, &mut ignored);
-    desired::build(&environment, templates, &placeholders(), &mut ignored).state.digest()
-}
-
 impl Project {
     pub fn environment(&self, name: &str) -> Result<&Environment, Failure> {
         let found = Name::parse(name).and_then(|name| self.resolved.get(&name));
@@ -206,6 +184,34 @@ impl Project {
             None => Ok(desired),
             Some(finding) => Err(Failure::message(Kind::Usage, finding.message.clone())),
         }
+    }
+
+    /// The revision of an environment whose differences all have the same neutral values: equal for all environments.
+    pub fn fingerprint(&self) -> Digest {
+        let place = Place::file("fingerprint");
+        let neutral = |kind: ValueKind| match kind {
+            ValueKind::Size => "64mb",
+            ValueKind::Integer | ValueKind::Port => "1",
+            ValueKind::Text => "",
+            ValueKind::Duration => "1s",
+            ValueKind::Boolean => "false",
+        };
+        let values = self.spec.differences.iter().map(|(name, difference)| {
+            (name.clone(), (place.clone(), Located::new(neutral(difference.kind).to_owned(), place.clone())))
+        });
+        let Some(any) = self.environments.values().next() else { return Digest::of(b"") };
+        let blank = EnvironmentSpec { values: values.collect(), place, ..any.clone() };
+        // What does not make sense with neutral values is no mistake of anybody's.
+        let mut ignored = Vec::new();
+        let inputs = resolve::Inputs {
+            spec: &self.spec,
+            environment: &blank,
+            all: &self.environments,
+            templates: &self.templates,
+            lock: &self.lock,
+        };
+        let environment = resolve::resolve(&inputs, &mut ignored);
+        desired::build(&environment, &self.templates, &placeholders(), &mut ignored).state.digest()
     }
 
     /// The secrets that an environment declares, from where it says they are.

@@ -17,17 +17,18 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool) -> Result<Verdict, Failure> {
-    let (project, sources) = load(cli, ui)?;
+    let (project, sources) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
     let session = open(&project, environment).await?;
     let plan = build::build(&session.observed, &session.desired, &BTreeSet::new());
-    let revision = session.desired.state.digest();
+    let (revision, fingerprint) = (session.desired.state.digest(), project.fingerprint());
     refuse(ui, &plan, &sources)?;
     if plan.is_empty() {
         let applied = json::Applied {
             format: 1,
             environment: environment.name.as_str(),
             revision: revision.as_str(),
+            fingerprint: fingerprint.as_str(),
             plan: &plan,
             done: Vec::new(),
             verification: None,
@@ -47,13 +48,14 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool)
     let began = Instant::now();
     let done = carry_out(ui, &project, environment, &session, &plan, reason).await?;
     let observed = session.observe_again(environment).await?;
-    let side = Side { want: &session.desired, have: &observed, fingerprint: &project.fingerprint };
+    let side = Side { want: &session.desired, have: &observed };
     let verification = parity::drift(side);
     if ui.is_json() {
         ui.json(&json::Applied {
             format: 1,
             environment: environment.name.as_str(),
             revision: revision.as_str(),
+            fingerprint: fingerprint.as_str(),
             plan: &plan,
             done: done.into_iter().collect(),
             verification: Some(&verification),
@@ -61,7 +63,12 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool)
     } else {
         let seconds = began.elapsed().as_secs_f64();
         let steps = text::plural(plan.steps.len(), "step");
-        ui.result(&format!("{}: {steps} done in {seconds:.1} s, revision {}\n", environment.name, revision.short()));
+        ui.result(&format!(
+            "{}: {steps} done in {seconds:.1} s, revision {}, fingerprint {}\n",
+            environment.name,
+            revision.short(),
+            fingerprint.short()
+        ));
         ui.result(&text::verification(&verification, &sources));
     }
     if verification.findings.is_empty() {

@@ -18,7 +18,7 @@ pub async fn create(
     service: Option<&str>,
     reason: &str,
 ) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui)?;
+    let (project, _) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
     let session = open(&project, environment).await?;
     let services = session.redis_services();
@@ -73,7 +73,7 @@ pub async fn create(
 }
 
 pub fn list(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui)?;
+    let (project, _) = load(cli, ui, &[])?;
     let chosen = match environment {
         Some(name) => vec![project.environment(name)?],
         None => project.resolved.values().collect(),

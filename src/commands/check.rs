@@ -4,11 +4,11 @@ use crate::cli::Cli;
 use crate::commands::Verdict;
 use crate::failure::{Failure, Kind};
 use crate::finding;
-use crate::project;
+use crate::project::{self, Scope};
 use crate::ui::{Ui, json, text};
 
 pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
-    let loaded = project::load(&cli.project)?;
+    let loaded = project::load(&cli.project, Scope::All)?;
     let wrong = finding::has_errors(&loaded.findings);
     if ui.is_json() {
         ui.json(&json::Check { format: 1, ok: !wrong, findings: &loaded.findings });

@@ -10,7 +10,7 @@ use crate::ui::{Ui, json, text};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], yes: bool) -> Result<Verdict, Failure> {
-    let (project, sources) = load(cli, ui)?;
+    let (project, sources) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
     let mut session = open(&project, environment).await?;
     let delete_data: BTreeSet<String> = delete_data.iter().cloned().collect();
@@ -50,6 +50,7 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
             format: 1,
             environment: environment.name.as_str(),
             revision: "",
+            fingerprint: "",
             plan: &plan,
             done: done.into_iter().collect(),
             verification: None,

@@ -5,7 +5,7 @@ use crate::commands::{Verdict, connect, engine_failure};
 use crate::engine::docker::Image;
 use crate::failure::{Failure, Kind};
 use crate::finding;
-use crate::project;
+use crate::project::{self, Scope};
 use crate::spec::lock::{self, Lock, LockedImage};
 use crate::store::{files, inputs};
 use crate::ui::progress::Progress;
@@ -14,7 +14,7 @@ use crate::world::live;
 use std::collections::BTreeMap;
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>, check: bool) -> Result<Verdict, Failure> {
-    let loaded = project::load(&cli.project)?;
+    let loaded = project::load(&cli.project, Scope::All)?;
     // A broken lock file is what this command mends.
     let wrong: Vec<_> = loaded.findings.iter().filter(|finding| finding.rule != "lock").cloned().collect();
     let Some(project) = loaded.project.filter(|_| !finding::has_errors(&wrong)) else {

@@ -16,7 +16,7 @@ use crate::engine::{Engine, EngineError, Names};
 use crate::failure::{Failure, Kind};
 use crate::finding;
 use crate::model::Environment;
-use crate::project::{self, Project};
+use crate::project::{self, Project, Scope};
 use crate::state::{Observed, Role};
 use crate::store;
 use crate::ui::{Format, Ui, text};
@@ -58,8 +58,9 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
 }
 
 /// The project, if nothing in it is wrong; warnings go to standard error.
-fn load(cli: &Cli, ui: &Ui) -> Result<(Project, Sources), Failure> {
-    let loaded = project::load(&cli.project)?;
+fn load(cli: &Cli, ui: &Ui, environments: &[&str]) -> Result<(Project, Sources), Failure> {
+    let scope = Scope::Only(environments.iter().map(|name| (*name).to_owned()).collect());
+    let loaded = project::load(&cli.project, scope)?;
     let errors: Vec<_> =
         loaded.findings.iter().filter(|finding| finding.severity != finding::Severity::Note).cloned().collect();
     if finding::has_errors(&errors) {

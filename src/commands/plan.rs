@@ -8,7 +8,7 @@ use crate::ui::{Ui, text};
 use std::collections::BTreeSet;
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui)?;
+    let (project, _) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
     let session = open(&project, environment).await?;
     let plan = build::build(&session.observed, &session.desired, &BTreeSet::new());

@@ -10,7 +10,7 @@ use crate::ui::Ui;
 use std::path::Path;
 
 pub fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>, with_secrets: bool) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui)?;
+    let (project, _) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
     let mut secrets = Secrets::default();
     if with_secrets {

@@ -40,7 +40,7 @@ struct ServiceStatus {
 }
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui)?;
+    let (project, _) = load(cli, ui, &[])?;
     let chosen = match environment {
         Some(name) => vec![project.environment(name)?],
         None => project.resolved.values().collect(),
@@ -53,7 +53,7 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdic
         let status = match read(&project, environment).await {
             Ok(None) => empty,
             Ok(Some(session)) => {
-                let side = Side { want: &session.desired, have: &session.observed, fingerprint: &project.fingerprint };
+                let side = Side { want: &session.desired, have: &session.observed };
                 let findings = parity::drift(side).findings.len();
                 let services: Vec<ServiceStatus> =
                     session.desired.services.keys().map(|name| service(&session, name.as_str())).collect();
@@ -99,12 +99,7 @@ fn service(session: &Session, name: &str) -> ServiceStatus {
     ServiceStatus {
         service: name.to_owned(),
         running: container.is_some_and(|container| container.running),
-        image: session
-            .desired
-            .services
-            .values()
-            .find(|facts| facts.name.as_str() == name)
-            .map_or_else(String::new, |facts| facts.image.clone()),
+        image: session.desired.service(name).map_or_else(String::new, |facts| facts.image.clone()),
         addresses: container.map_or_else(Vec::new, |container| {
             container.ports.values().map(|address| format!("http://{address}")).collect()
         }),

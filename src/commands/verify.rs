@@ -7,13 +7,12 @@ use crate::parity::{self, Side};
 use crate::ui::{Ui, text};
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str, with: Option<&str>) -> Result<Verdict, Failure> {
-    let (project, sources) = load(cli, ui)?;
-    let fingerprint = &project.fingerprint;
+    let (project, sources) = load(cli, ui, &[environment, with.unwrap_or(environment)])?;
     let left = project.environment(environment)?;
     let verification = match with {
         None => {
             let session = open(&project, left).await?;
-            parity::drift(Side { want: &session.desired, have: &session.observed, fingerprint })
+            parity::drift(Side { want: &session.desired, have: &session.observed })
         }
         Some(with) => {
             let right = project.environment(with)?;
@@ -23,8 +22,8 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, with: Option<&str>) -> R
             }
             let (left, right) = futures_util::future::try_join(open(&project, left), open(&project, right)).await?;
             parity::parity(
-                Side { want: &left.desired, have: &left.observed, fingerprint },
-                Side { want: &right.desired, have: &right.observed, fingerprint },
+                Side { want: &left.desired, have: &left.observed },
+                Side { want: &right.desired, have: &right.observed },
             )
         }
     };

@@ -7,6 +7,7 @@ pub mod container;
 
 use crate::value::{Digest, ResourceId, Secret, secret};
 use serde::Serialize;
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -72,13 +73,13 @@ impl State {
 
     /// A hash of everything but the values of secrets: the revision of an environment.
     pub fn digest(&self) -> Digest {
-        let mut text = String::new();
+        let mut hash = sha2::Sha256::new();
         for (id, resource) in &self.resources {
             for (field, value) in resource.fields() {
-                text.push_str(&format!("{id} {field} = {value}\n"));
+                hash.update(format!("{id} {field} = {value}\n"));
             }
         }
-        Digest::of(text.as_bytes())
+        Digest::from_hash(&hash.finalize())
     }
 }
 

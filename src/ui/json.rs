@@ -17,6 +17,8 @@ pub struct Applied<'a> {
     pub format: u32,
     pub environment: &'a str,
     pub revision: &'a str,
+    /// The same for every environment of one spec.
+    pub fingerprint: &'a str,
     pub plan: &'a crate::plan::Plan,
     pub done: Vec<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

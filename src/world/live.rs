@@ -189,7 +189,7 @@ pub async fn observe(report: Report, want: &Desired) -> Observed {
 
 /// What an application answers on its health page, as a fact about it.
 async fn health(seen: &Seen, want: &Desired) -> Option<crate::state::Server> {
-    let facts = want.services.values().find(|facts| facts.name.as_str() == seen.id.name)?;
+    let facts = want.service(&seen.id.name)?;
     let Readiness::Http { path, port } = &facts.ready else { return None };
     let answer = match seen.address {
         Some(ip) => http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await,
@@ -271,7 +271,7 @@ impl World for Live<'_> {
                 Err(error) => Err(self.start_failed(step, error).await),
             },
             Action::Stop => {
-                let service = self.desired.services.get(&Name::parse(&id.name).unwrap_or(self.names.stack.clone()));
+                let service = self.desired.service(&id.name);
                 let grace = service.map_or(Span::seconds(120), |facts| facts.stop_grace);
                 self.engine.stop(&name, grace).await.map_err(|error| self.failed(step, error))?;
                 Ok("stopped".to_owned())
@@ -310,7 +310,7 @@ impl Live<'_> {
             Some(Resource::Network(network)) => self.engine.create_network(&self.names, id, network.internal).await,
             Some(Resource::Volume(volume)) => self.engine.create_volume(&self.names, id, volume).await,
             Some(Resource::Container(container)) => {
-                let service = Name::parse(&id.name).and_then(|name| self.desired.services.get(&name));
+                let service = self.desired.service(&id.name);
                 let grace = service.map_or(Span::seconds(10), |facts| facts.stop_grace);
                 self.engine.create_container(&self.names, id, container, grace).await
             }
@@ -348,7 +348,7 @@ impl Live<'_> {
     }
 
     async fn build(&self, service: &Name, listener: &impl Listener) -> Result<String, Failure> {
-        let facts = self.desired.services.get(service);
+        let facts = self.desired.service(service.as_str());
         let Some((facts, build)) = facts.and_then(|facts| Some((facts, facts.build.as_ref()?))) else {
             return Err(Failure::message(Kind::Error, format!("`{service}` has no `build:`")));
         };
@@ -449,7 +449,7 @@ impl Live<'_> {
 
     async fn ready(&self, step: &Step) -> Result<String, Failure> {
         let id = &step.resource;
-        let facts = Name::parse(&id.name).and_then(|name| self.desired.services.get(&name));
+        let facts = self.desired.service(&id.name);
         let Some(facts) = facts else {
             return Err(Failure::message(Kind::Error, format!("{id} is in the plan and not in the spec")));
         };

@@ -249,7 +249,8 @@ impl Docker {
         let filters = json!({ "label": [format!("{label}={value}")] }).to_string();
         let filters = escape(&filters);
         let mut found = BTreeSet::new();
-        for container in self.get(&format!("/containers/json?all=1&filters={filters}")).as_array().into_iter().flatten() {
+        for container in self.get(&format!("/containers/json?all=1&filters={filters}")).as_array().into_iter().flatten()
+        {
             found.insert(format!("container {}", text(container, "/Names/0").trim_start_matches('/')));
         }
         let volumes = self.get(&format!("/volumes?filters={filters}"));
@@ -260,6 +261,17 @@ impl Docker {
             found.insert(format!("network {}", text(network, "/Name")));
         }
         found
+    }
+
+    /// The values that a label has on anything.
+    pub fn values_of(&self, label: &str) -> BTreeSet<String> {
+        let filters = escape(&json!({ "label": [label] }).to_string());
+        let containers = self.get(&format!("/containers/json?all=1&filters={filters}"));
+        let volumes = self.get(&format!("/volumes?filters={filters}"));
+        let networks = self.get(&format!("/networks?filters={filters}"));
+        let lists = [Some(&containers), volumes.get("Volumes"), Some(&networks)];
+        let objects = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+        objects.filter_map(|object| Some(object.get("Labels")?.get(label)?.as_str()?.to_owned())).collect()
     }
 
     /// Removes everything with a label, by id where ids exist: two networks may have one name.

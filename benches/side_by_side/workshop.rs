@@ -1,0 +1,170 @@
+//! Where the measuring takes place: a folder, a prefix for every name, and what takes all of it away again.
+
+use crate::engine::{self, Connection};
+use anyhow::{Context as _, bail};
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// What a reader of the figures has to know of the machine.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub cores: usize,
+    pub engine: String,
+    pub load: String,
+}
+
+pub struct Workshop {
+    /// Every name on the engine begins with it.
+    pub prefix: String,
+    pub folder: PathBuf,
+    /// Cargo's folder for what it makes.
+    pub target: PathBuf,
+    pub facts: Facts,
+}
+
+impl Workshop {
+    pub fn open() -> anyhow::Result<Workshop> {
+        let version = Connection::open()?.get("/version")?;
+        let engine = version.get("Version").and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let binary = Path::new(env!("CARGO_BIN_EXE_lockstep"));
+        let target = binary.ancestors().nth(2).context("the binary lies nowhere")?.to_owned();
+        let prefix = format!("bench-{}-", std::process::id());
+        let folder = target.join("bench-work").join(std::process::id().to_string());
+        fs::create_dir_all(&folder)?;
+        // What is measured stays the same when somebody builds meanwhile.
+        fs::copy(binary, folder.join("lockstep"))?;
+        let workshop = Workshop { prefix, folder, target, facts: Facts { cores, engine, load } };
+        workshop.sweep_on_signals();
+        Ok(workshop)
+    }
+
+    /// The folder with Compose, fetched on first use.
+    pub fn tools(&self) -> anyhow::Result<PathBuf> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compose.sh");
+        let output = Command::new("bash").arg(script).stderr(Stdio::inherit()).output().context("could not run bash")?;
+        if !output.status.success() {
+            bail!("benches/compose.sh could not get Docker Compose");
+        }
+        Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+    }
+
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}{rest}", self.prefix)
+    }
+
+    /// Lockstep on a project.
+    pub fn lockstep(&self, project: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.folder.join("lockstep"));
+        command.arg("--project").arg(project).args(arguments);
+        command
+    }
+
+    /// A fresh folder for one group.
+    pub fn room(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let room = self.folder.join(name);
+        fs::create_dir_all(&room)?;
+        Ok(room)
+    }
+
+    fn sweep_on_signals(&self) {
+        let (prefix, folder) = (self.prefix.clone(), self.folder.clone());
+        std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                use tokio::signal::unix::{SignalKind, signal};
+                let (Ok(mut interrupt), Ok(mut terminate)) =
+                    (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+                else {
+                    return;
+                };
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                eprintln!("\nstopped by a signal; removing what was made");
+                sweep(&prefix, &folder);
+                end();
+            });
+        });
+    }
+}
+
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "the main thread may be anywhere, and all is swept")]
+fn end() {
+    std::process::exit(130);
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        sweep(&self.prefix, &self.folder);
+    }
+}
+
+/// Removes everything that carries the prefix; says what it could not remove.
+fn sweep(prefix: &str, folder: &Path) {
+    if let Err(error) = sweep_engine(prefix) {
+        eprintln!("could not remove everything that begins with {prefix}: {error:#}");
+    }
+    if let Err(error) = fs::remove_dir_all(folder) {
+        eprintln!("could not remove {}: {error}", folder.display());
+    }
+}
+
+fn sweep_engine(prefix: &str) -> anyhow::Result<()> {
+    let mut engine = Connection::open()?;
+    let by_name = engine::filter("name", &[format!("^/?{prefix}")]);
+    let field = |found: &serde_json::Value, key: &str| found.get(key).and_then(|v| v.as_str()).unwrap_or("").to_owned();
+    for found in engine.get(&format!("/containers/json?all=1&{by_name}"))?.as_array().into_iter().flatten() {
+        engine.delete(&format!("/containers/{}?force=1&v=1", field(found, "Id")))?;
+    }
+    let networks = engine.get("/networks")?;
+    for found in networks.as_array().into_iter().flatten().filter(|found| field(found, "Name").starts_with(prefix)) {
+        engine.delete(&format!("/networks/{}", field(found, "Id")))?;
+    }
+    let volumes = engine.get("/volumes")?;
+    let volumes = volumes.get("Volumes").and_then(|volumes| volumes.as_array()).cloned().unwrap_or_default();
+    for found in volumes.iter().filter(|found| field(found, "Name").starts_with(prefix)) {
+        engine.delete(&format!("/volumes/{}", field(found, "Name")))?;
+    }
+    let tagged = engine::filter("reference", &[format!("{prefix}*")]);
+    for found in engine.get(&format!("/images/json?{tagged}"))?.as_array().into_iter().flatten() {
+        engine.delete(&format!("/images/{}?force=1", field(found, "Id")))?;
+    }
+    Ok(())
+}
+
+/// What came of a program that was run to its end.
+pub struct Ran {
+    pub seconds: f64,
+    pub stdout: String,
+}
+
+/// Runs a program to its end; any exit code but 0 is an error, told with the last lines it wrote.
+pub fn timed(command: &mut Command) -> anyhow::Result<Ran> {
+    let began = Instant::now();
+    let output = command.stdin(Stdio::null()).output();
+    let seconds = began.elapsed().as_secs_f64();
+    let output = output.with_context(|| format!("could not run {}", command.get_program().display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(12).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        bail!("{command:?} ended with {}:\n{}", output.status, last.join("\n"));
+    }
+    Ok(Ran { seconds, stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
+}
+
+/// A port of the loopback address that nobody uses.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+pub fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    lockstep::store::files::write_atomically(path, text.as_bytes(), mode)
+}
