@@ -49,6 +49,8 @@ pub enum Proof {
     Verified,
     /// Whole and walked to its end, but the server wrote no checksum.
     Unverified,
+    /// The files of a server that did not run, hashed; the snapshots among them walked to their end.
+    Copied,
 }
 
 /// What is known of a capture besides its bytes.
@@ -64,8 +66,10 @@ pub struct Capture {
     pub revision: Digest,
 }
 
-/// The name of the snapshot's file.
+/// The name of a pulled snapshot's file.
 pub const SNAPSHOT: &str = "dump.rdb";
+/// The name of the copy of a volume.
+pub const COPY: &str = "volume.tar";
 
 pub fn manifest(
     capture: &Capture,
@@ -113,5 +117,38 @@ pub fn manifest(
         replication_id: replication_id.to_owned(),
         replication_offset,
         elapsed_ms,
+    }
+}
+
+/// The manifest of a copied volume; `snapshots` are those found among its files.
+pub fn copy_manifest(
+    capture: &Capture,
+    snapshots: &[Summary],
+    size_bytes: u64,
+    sha256: &Digest,
+    elapsed_ms: u64,
+) -> Manifest {
+    let empty = Summary {
+        family: crate::rdb::Family::Redis,
+        version: 0,
+        server_version: None,
+        replication_id: None,
+        replication_offset: None,
+        used_memory: None,
+        created_unix: None,
+        databases: BTreeMap::new(),
+        functions: 0,
+        module_aux: 0,
+        empty_keys: 0,
+        checksum: Checksum::Absent,
+        bytes: size_bytes,
+    };
+    // The last snapshot written holds the most; what an append-only file adds to it is not counted.
+    let newest = snapshots.iter().max_by_key(|summary| summary.created_unix).unwrap_or(&empty);
+    Manifest {
+        state: Proof::Copied,
+        file: COPY.to_owned(),
+        size_bytes,
+        ..manifest(capture, newest, sha256, ("", 0), elapsed_ms)
     }
 }

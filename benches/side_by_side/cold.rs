@@ -99,11 +99,13 @@ fn bare_start(stack: &Stack, prefix: &str, given: &Path, base: u16) -> anyhow::R
     let began = Instant::now();
     let mut engine = Connection::open()?;
     for (name, internal) in [("private", true), ("edge", false)] {
-        engine.post("/networks/create", &json!({ "Name": format!("{prefix}-{name}"), "Internal": internal, "CheckDuplicate": true }))?;
+        engine.post(
+            "/networks/create",
+            &json!({ "Name": format!("{prefix}-{name}"), "Internal": internal, "CheckDuplicate": true }),
+        )?;
     }
     std::thread::scope(|scope| {
-        let started: Vec<_> =
-            bodies.iter().map(|body| scope.spawn(|| one_container(body, prefix, &private))).collect();
+        let started: Vec<_> = bodies.iter().map(|body| scope.spawn(|| one_container(body, prefix, &private))).collect();
         started.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a start broke off")))
     })?;
     let seconds = began.elapsed().as_secs_f64();
@@ -125,8 +127,12 @@ fn one_container(body: &Body, prefix: &str, private: &str) -> anyhow::Result<()>
     engine.post(&format!("/containers/create?name={name}"), &body.json)?;
     if let Some(network) = &body.second_network {
         let end = json!({ "Container": name, "EndpointConfig": { "Aliases": [body.service] } });
-        let (status, answer) =
-            engine.send("POST", &format!("/networks/{network}/connect"), "application/json", &serde_json::to_vec(&end)?)?;
+        let (status, answer) = engine.send(
+            "POST",
+            &format!("/networks/{network}/connect"),
+            "application/json",
+            &serde_json::to_vec(&end)?,
+        )?;
         if status != 200 {
             bail!("could not attach {name}: {}", String::from_utf8_lossy(&answer));
         }

@@ -34,10 +34,16 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
     workshop::write(&file, &stack.compose(&room.join("given"), 20_000, Readiness::Order), 0o644)?;
     let compose = crate::compose::Compose::new(workshop, &file, &workshop.name("thousand"))?;
 
-    let inputs: Vec<_> = ["environments/stack.yaml", "environments/side.yaml", "environments/other.yaml", "environments/stack.lock", "templates/site.toml.tera"]
-        .iter()
-        .map(|name| project.join(name))
-        .collect();
+    let inputs: Vec<_> = [
+        "environments/stack.yaml",
+        "environments/side.yaml",
+        "environments/other.yaml",
+        "environments/stack.lock",
+        "templates/site.toml.tera",
+    ]
+    .iter()
+    .map(|name| project.join(name))
+    .collect();
     let (out, copy) = (room.join("out"), room.join("copy"));
     let out_shown = out.display().to_string();
     let [check, render, written, config, cat, copied] = rounds(

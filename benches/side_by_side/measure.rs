@@ -29,7 +29,11 @@ impl Series {
 
     /// The middle half of many samples, all of few.
     fn spread(&self) -> (f64, f64) {
-        if self.0.len() >= 8 { (self.quantile(0.25), self.quantile(0.75)) } else { (self.quantile(0.0), self.quantile(1.0)) }
+        if self.0.len() >= 8 {
+            (self.quantile(0.25), self.quantile(0.75))
+        } else {
+            (self.quantile(0.0), self.quantile(1.0))
+        }
     }
 
     /// Round by round, what this is in terms of the other.
@@ -169,7 +173,8 @@ const HEADINGS: [&str; 8] = ["what", "lockstep", "rival", "ratio", "floor", "dis
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
     lines.extend(rows.iter().map(Row::cells));
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {

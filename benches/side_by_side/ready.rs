@@ -80,8 +80,7 @@ impl Awaited {
 /// Waits for all of them at once.
 pub fn wait_for_all(awaited: &[Awaited]) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
-        let waits: Vec<_> =
-            awaited.iter().map(|one| scope.spawn(move || one.wait(&mut Connection::open()?))).collect();
+        let waits: Vec<_> = awaited.iter().map(|one| scope.spawn(move || one.wait(&mut Connection::open()?))).collect();
         waits.into_iter().try_for_each(|wait| wait.join().unwrap_or_else(|_| bail!("a wait broke off")))
     })
 }

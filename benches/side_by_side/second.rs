@@ -30,7 +30,8 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
         workshop::write(&file, &stack.compose(&given, free_port()?, readiness), 0o644)?;
         let compose = Compose::new(workshop, &file, &workshop.name(name))?;
         // Not awaited by Compose: its first health check comes after the whole interval.
-        let up: &[&str] = if readiness == Readiness::Order { &["up", "-d"] } else { &["up", "-d", "--no-deps", "cache", "web"] };
+        let up: &[&str] =
+            if readiness == Readiness::Order { &["up", "-d"] } else { &["up", "-d", "--no-deps", "cache", "web"] };
         compose.run(How::Alone, up)?;
         composes.push(compose);
     }
@@ -124,7 +125,8 @@ struct Bare {
 impl Bare {
     fn open(containers: &[String], compose_project: &str) -> anyhow::Result<Bare> {
         let mine = engine::filter("label", &[format!("com.docker.compose.project={compose_project}")]);
-        let mut paths = vec![format!("/containers/json?all=1&{mine}"), format!("/networks?{mine}"), format!("/volumes?{mine}")];
+        let mut paths =
+            vec![format!("/containers/json?all=1&{mine}"), format!("/networks?{mine}"), format!("/volumes?{mine}")];
         paths.extend(inspections(containers));
         let mut engine = Connection::open()?;
         engine.read("/version")?;

@@ -87,7 +87,11 @@ fn spec(name: &str) -> String {
 "
         )
     };
-    format!("lockstep: 1\nstack: {name}\nowner: web@alphanode.example\nredis:\n{}{}", service("small"), service("large"))
+    format!(
+        "lockstep: 1\nstack: {name}\nowner: web@alphanode.example\nredis:\n{}{}",
+        service("small"),
+        service("large")
+    )
 }
 
 struct Measured {

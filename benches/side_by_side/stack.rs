@@ -56,7 +56,12 @@ pub enum Readiness {
 
 impl Stack {
     /// Writes a project with these environments, each with the base of its ports.
-    pub fn write_project(&self, workshop: &Workshop, folder: &Path, environments: &[(&str, u16)]) -> anyhow::Result<()> {
+    pub fn write_project(
+        &self,
+        workshop: &Workshop,
+        folder: &Path,
+        environments: &[(&str, u16)],
+    ) -> anyhow::Result<()> {
         workshop::write(&folder.join("environments/stack.yaml"), &self.spec(), 0o644)?;
         for (name, base) in environments {
             let text = format!(
@@ -196,7 +201,10 @@ services:
                 Readiness::RedisHealthy => "30s",
                 Readiness::AllHealthy => "1s",
             };
-            let _ = writeln!(text, "    healthcheck: {{ test: [CMD, redis-cli, ping], interval: {every}, timeout: 2s, retries: 60 }}");
+            let _ = writeln!(
+                text,
+                "    healthcheck: {{ test: [CMD, redis-cli, ping], interval: {every}, timeout: 2s, retries: 60 }}"
+            );
         }
         for site in &self.sites {
             let (name, cache) = (&site.name, &site.cache);
@@ -226,7 +234,11 @@ services:
             );
             match site.port {
                 Some(port) => {
-                    let _ = writeln!(text, "    networks: [edge, private]\n    ports: [\"127.0.0.1:{}:8080\"]", base + port);
+                    let _ = writeln!(
+                        text,
+                        "    networks: [edge, private]\n    ports: [\"127.0.0.1:{}:8080\"]",
+                        base + port
+                    );
                 }
                 None => text.push_str("    networks: [private]\n"),
             }
@@ -265,13 +277,15 @@ services:
                 "LogConfig": { "Type": "json-file", "Config": { "max-file": "3", "max-size": "10m" } },
             })
         };
-        let ends = |name: &str, networks: &str| json!({ "EndpointsConfig": { network(networks): { "Aliases": [name] } } });
+        let ends =
+            |name: &str, networks: &str| json!({ "EndpointsConfig": { network(networks): { "Aliases": [name] } } });
         let tmp = "rw,noexec,nosuid,nodev,mode=1777,size=";
         let mut bodies = Vec::new();
         for cache in &self.caches {
             let mut host = common(192, 128, 10096, "private");
             host["Tmpfs"] = json!({ "/tmp": format!("{tmp}16777216") });
-            host["Binds"] = json!([format!("{prefix}-{cache}-data:/data"), format!("{given}/redis.conf:/etc/redis/redis.conf:ro")]);
+            host["Binds"] =
+                json!([format!("{prefix}-{cache}-data:/data"), format!("{given}/redis.conf:/etc/redis/redis.conf:ro")]);
             bodies.push(Body {
                 service: cache.clone(),
                 kind: Kind::Redis,

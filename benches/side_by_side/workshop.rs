@@ -47,7 +47,8 @@ impl Workshop {
     /// The folder with Compose, fetched on first use.
     pub fn tools(&self) -> anyhow::Result<PathBuf> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compose.sh");
-        let output = Command::new("bash").arg(script).stderr(Stdio::inherit()).output().context("could not run bash")?;
+        let output =
+            Command::new("bash").arg(script).stderr(Stdio::inherit()).output().context("could not run bash")?;
         if !output.status.success() {
             bail!("benches/compose.sh could not get Docker Compose");
         }

@@ -10,7 +10,7 @@ use bollard::models::{
 };
 use bollard::query_parameters as query;
 use bollard::{ClientVersion, Docker};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -218,10 +218,8 @@ impl Engine {
 
     /// The files in force in all volumes that the container mounts under `/v`, by volume.
     pub async fn read_files(&self, name: &str) -> Result<BTreeMap<String, BTreeMap<String, File>>, EngineError> {
-        let options = query::DownloadFromContainerOptionsBuilder::default().path("/v").build();
-        let stream = self.docker.download_from_container(name, Some(options));
-        let tar = stream
-            .map_err(EngineError::from)
+        let tar = self
+            .download(name, "/v")
             .try_fold(Vec::new(), |mut tar: Vec<u8>, chunk| async move {
                 if tar.len() + chunk.len() > archive::MAX_TAR {
                     let message = "the volumes of files hold more than lockstep ever puts there".to_owned();
@@ -232,6 +230,12 @@ impl Engine {
             })
             .await?;
         archive::unpack(&tar).map_err(|error| EngineError::Unknown(format!("its archive does not read: {error}")))
+    }
+
+    /// A folder of a container as a tar stream, also of one that does not run.
+    pub fn download(&self, name: &str, path: &str) -> impl Stream<Item = Result<bytes::Bytes, EngineError>> {
+        let options = query::DownloadFromContainerOptionsBuilder::default().path(path).build();
+        self.docker.download_from_container(name, Some(options)).map_err(EngineError::from)
     }
 
     /// The last lines that a container wrote.

@@ -205,6 +205,9 @@ impl Builder<'_> {
         for (name, container) in observed {
             let id = ResourceId::container(&name);
             let mut causes = self.changes_of(&id);
+            if !container.running {
+                causes.retain(|change| !is_of_process(change));
+            }
             let volumes: BTreeSet<&str> = container.mounts.values().map(|mount| mount.volume.as_str()).collect();
             for volume in &volumes {
                 causes.extend(self.changes_of(&ResourceId::volume(*volume)));
@@ -216,10 +219,10 @@ impl Builder<'_> {
                 if container.running || causes.iter().all(|change| change.field == "running") {
                     continue;
                 }
-                let message = format!(
-                    "`{name}` is not running, so no snapshot of it can be pulled; its data volume is not touched"
-                );
-                self.notes.push(Finding::warning("not-running", message).about(id.to_string()));
+                // Nothing can be pulled from a server that does not run; what it left on disk can be copied.
+                let causes = self.causes(&causes);
+                let number = self.step(Action::Backup, &id, [], causes, Effect::Live, Risk::None);
+                self.backups.push(number);
                 continue;
             };
             if let Some(why) = &vitals.unreadable {
@@ -411,7 +414,21 @@ impl Builder<'_> {
     fn services(&mut self) {
         for facts in by_need(&self.want.services) {
             self.service(facts);
+            self.wait_for_needs(facts);
         }
+    }
+
+    /// A service that keeps running while one that it needs starts anew has to come back to it.
+    fn wait_for_needs(&mut self, facts: &ServiceFacts) {
+        let own = Milestone::Ready(facts.name.to_string());
+        let needs: Vec<Option<u32>> =
+            facts.needs.iter().map(|need| self.reached(Milestone::Ready(need.to_string()))).collect();
+        if self.reached(own.clone()).is_some() || needs.iter().all(Option::is_none) {
+            return;
+        }
+        let id = ResourceId::container(facts.name.as_str());
+        let number = self.step(Action::Ready, &id, needs, Vec::new(), Effect::Live, Risk::None);
+        self.done.insert(own, number);
     }
 
     fn service(&mut self, facts: &ServiceFacts) {
@@ -436,11 +453,13 @@ impl Builder<'_> {
         };
         if !had.running {
             // A process that does not run has no settings to differ; it will read its files.
-            changes.retain(|change| {
-                !["settings.", "users.", "server."].iter().any(|family| change.field.starts_with(family))
-            });
+            changes.retain(|change| !is_of_process(change));
         }
         let worst = self.worst(facts, &changes);
+        let updates = changes.iter().any(|change| effect::of(change) == Means::Update);
+        if !had.running && updates && worst < Means::Replace {
+            before_start.push(Some(self.update(&id, &changes, [])));
+        }
         let all: Vec<Change> = changes.iter().chain(&files).cloned().collect();
         let relevant = |means: Means| -> Vec<Change> {
             let of = |change: &Change| match change.field.strip_prefix("files.") {
@@ -478,7 +497,7 @@ impl Builder<'_> {
             Means::Restart => {
                 let causes = self.causes(&relevant(Means::Restart));
                 let risk = self.restart_risk(name, had);
-                if facts.role == Role::App && changes.iter().any(|c| effect::of(c) == Means::Update) {
+                if facts.role == Role::App && updates && had.running {
                     before_start.push(Some(self.update(&id, &changes, [])));
                 }
                 if had.running || had.restarting {
@@ -608,6 +627,11 @@ fn conf(state: &State, service: &str) -> BTreeMap<String, (String, usize)> {
 
 fn ids(state: &State, kind: ResourceKind) -> Vec<ResourceId> {
     state.resources.keys().filter(|id| id.kind == kind).cloned().collect()
+}
+
+/// Whether only a running process can tell.
+fn is_of_process(change: &Change) -> bool {
+    ["settings.", "users.", "server."].iter().any(|family| change.field.starts_with(family))
 }
 
 fn shown(value: &Option<Value>) -> String {

@@ -3,7 +3,7 @@
 //! `<folder>/<stack>/<environment>/<id>/{dump.rdb,manifest.json}`. Until the manifest is there, nothing
 //! is listed; what a killed writer left behind is told by its lock and given back.
 
-use crate::backup::{Manifest, SNAPSHOT};
+use crate::backup::{COPY, Manifest, SNAPSHOT};
 use crate::store::files;
 use anyhow::{Context as _, bail};
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
-const PARTIAL: &str = "dump.rdb.partial";
+const PARTIAL: &str = "partial";
 
 /// A backup that is being written. Dropped without [`Draft::keep`], it leaves nothing.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Draft {
         Ok(file.try_clone()?)
     }
 
+    /// Where it is being written.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(PARTIAL)
+    }
+
     /// Flushes the snapshot, gives it its name, and then writes the manifest: from here on it is listed.
     pub fn keep(mut self, manifest: &Manifest) -> anyhow::Result<PathBuf> {
         let doing = || format!("could not keep the backup `{}`", manifest.id);
@@ -58,7 +63,7 @@ impl Draft {
         if size != manifest.size_bytes {
             bail!("the snapshot is {size} bytes on disk, and {} were received", manifest.size_bytes);
         }
-        fs::rename(self.folder.join(PARTIAL), self.folder.join(SNAPSHOT)).with_context(doing)?;
+        fs::rename(self.folder.join(PARTIAL), self.folder.join(&manifest.file)).with_context(doing)?;
         let text = serde_json::to_vec_pretty(manifest).with_context(doing)?;
         files::write_atomically(&self.folder.join(MANIFEST), &text, 0o600)?;
         if let Some(above) = self.folder.parent() {
@@ -85,11 +90,27 @@ fn sweep(folder: &Path) {
         if path.join(MANIFEST).exists() || !path.is_dir() {
             continue;
         }
-        let open = [PARTIAL, SNAPSHOT].iter().find_map(|name| File::open(path.join(name)).ok());
+        let open = [PARTIAL, SNAPSHOT, COPY].iter().find_map(|name| File::open(path.join(name)).ok());
         if open.is_some_and(|file| file.try_lock().is_ok()) {
             let _ = fs::remove_dir_all(&path);
         }
     }
+}
+
+/// The snapshots among the files of a copied volume, each walked to its end and checked.
+pub fn snapshots(tar: &Path) -> anyhow::Result<Vec<crate::rdb::Summary>> {
+    let mut found = Vec::new();
+    let mut archive = tar::Archive::new(File::open(tar)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let path = entry.path()?.into_owned();
+        // A snapshot that the server was writing when it ended has another name.
+        if path.extension().is_some_and(|extension| extension == "rdb") && !path.to_string_lossy().contains("temp-") {
+            let walked = crate::rdb::walk(entry);
+            found.push(walked.with_context(|| format!("`{}` in the volume is not whole", path.display()))?);
+        }
+    }
+    Ok(found)
 }
 
 /// A backup as it lies there.

@@ -127,6 +127,9 @@ fn cause_line(cause: &Cause) -> String {
     let what = match (&change.before, &change.after) {
         (None, Some(_)) if change.field.is_empty() => format!("{subject} is missing"),
         (Some(_), None) if change.field.is_empty() => format!("{subject} is not in the spec"),
+        (Some(before), None) if change.field.starts_with("settings.") => {
+            format!("{subject}: {} -> the server's default", shorten(&before.to_string()))
+        }
         (before, after) => {
             let side = |value: &Option<crate::state::Value>| {
                 value.as_ref().map_or_else(|| "absent".to_owned(), |value| shorten(&value.to_string()))
@@ -209,6 +212,7 @@ pub fn backups(listed: &[Listed]) -> String {
             (Some(problem), _) => format!("damaged: {problem}"),
             (None, crate::backup::Proof::Verified) => "verified".to_owned(),
             (None, crate::backup::Proof::Unverified) => "unverified".to_owned(),
+            (None, crate::backup::Proof::Copied) => "copied".to_owned(),
         };
         let taken = manifest.taken_at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ");
         rows.push(vec![

@@ -17,8 +17,10 @@ use crate::store::{self, backups};
 use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
 use crate::world::World;
 use crate::world::ready::{self, NotReady, REDIS_PORT};
-use futures_util::future;
+use futures_util::{StreamExt as _, future};
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -428,6 +430,10 @@ impl Live<'_> {
             let kind = if failure.kind == Kind::Engine { Kind::Engine } else { Kind::Backup };
             Failure { kind, ..failure }.help("nothing was changed; a change starts only after its backup is proven")
         };
+        let running = self.observed.state.container(&step.resource.name).is_some_and(|container| container.running);
+        if !running {
+            return self.copy(step, listener).await.map_err(refused);
+        }
         let (address, password) = self.reach(step).await.map_err(refused)?;
         let request = BackupRequest {
             address,
@@ -441,6 +447,34 @@ impl Live<'_> {
         };
         let taken = take_backup(&self.names, request, step.number, listener).await.map_err(refused)?;
         Ok(format!("{}: {} keys, {}", taken.id, taken.keys, bytes::about(taken.size_bytes)))
+    }
+
+    /// Copies the data volume of a server that does not run.
+    async fn copy(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
+        let name = &step.resource.name;
+        let failed =
+            |error: anyhow::Error| Failure::new(Kind::Backup, error.context(format!("could not back up {name}")));
+        let began = Instant::now();
+        let capture = capture(&self.names, name, &self.reason, self.observed_image(name), &self.revision)?;
+        let mut draft = backups::draft(&self.backups, &capture.id).map_err(failed)?;
+        let mut file = draft.file().map_err(failed)?;
+        let mut hash = sha2::Sha256::new();
+        let mut size_bytes = 0;
+        let container = self.names.of(&step.resource);
+        let mut chunks = std::pin::pin!(self.engine.download(&container, "/data"));
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| failed(error.into()))?;
+            hash.update(&chunk);
+            file.write_all(&chunk).map_err(|error| failed(error.into()))?;
+            size_bytes += u64::try_from(chunk.len()).unwrap_or(0);
+            listener.hear(Event::Bytes { number: step.number, done: size_bytes });
+        }
+        let snapshots = backups::snapshots(&draft.path()).map_err(failed)?;
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let sha256 = Digest::from_hash(&hash.finalize());
+        let manifest = backup::copy_manifest(&capture, &snapshots, size_bytes, &sha256, elapsed_ms);
+        draft.keep(&manifest).map_err(failed)?;
+        Ok(format!("{}: its volume copied, {}", manifest.id, bytes::about(size_bytes)))
     }
 
     fn observed_image(&self, name: &str) -> String {
@@ -544,25 +578,28 @@ pub async fn take_backup(
     number: u32,
     listener: &impl Listener,
 ) -> Result<backup::Manifest, Failure> {
-    let at = store::now();
-    let suffix = store::random_hex::<3>().map_err(|error| Failure::new(Kind::Backup, error))?;
-    let stamp = at.strftime("%Y%m%dT%H%M%SZ");
-    let capture = Capture {
-        id: format!("{}-{stamp}-{suffix}", request.container),
-        stack: names.stack.clone(),
-        environment: names.environment.clone(),
-        service: request.container.clone(),
-        taken_at: at.to_string(),
-        reason: request.reason.clone(),
-        image: request.image.clone(),
-        revision: request.revision.clone(),
-    };
+    let capture = capture(names, &request.container, &request.reason, request.image.clone(), &request.revision)?;
     let (sender, mut progress) = tokio::sync::mpsc::unbounded_channel::<u64>();
     let pulled = tokio::task::spawn_blocking(move || write_backup(&request, capture, &sender));
     while let Some(done) = progress.recv().await {
         listener.hear(Event::Bytes { number, done });
     }
     pulled.await.unwrap_or_else(|error| Err(Failure::new(Kind::Backup, error)))
+}
+
+fn capture(names: &Names, service: &str, reason: &str, image: String, revision: &Digest) -> Result<Capture, Failure> {
+    let at = store::now();
+    let suffix = store::random_hex::<3>().map_err(|error| Failure::new(Kind::Backup, error))?;
+    Ok(Capture {
+        id: format!("{service}-{}-{suffix}", at.strftime("%Y%m%dT%H%M%SZ")),
+        stack: names.stack.clone(),
+        environment: names.environment.clone(),
+        service: service.to_owned(),
+        taken_at: at.to_string(),
+        reason: reason.to_owned(),
+        image,
+        revision: revision.clone(),
+    })
 }
 
 fn write_backup(
