@@ -208,7 +208,10 @@ impl Builder<'_, '_> {
         container.command = Some(vec!["/etc/redis/redis.conf".to_owned()]);
         container.mounts.insert("/data".to_owned(), Mount { volume: data, read_only: false });
         container.mounts.insert("/etc/redis".to_owned(), Mount { volume: conf_volume.name, read_only: true });
-        container.server = Some(Server { settings, users, facts: BTreeMap::new() });
+        // Known before it runs if the image says so; otherwise what runs is taken as it is.
+        let version = (redis.server != ServerVersion::OLDEST).then(|| Value::text(redis.server.to_string()));
+        let facts = version.map(|version| ("version".to_owned(), version)).into_iter().collect();
+        container.server = Some(Server { settings, users, facts });
         self.finish(service, container, Readiness::Redis);
     }
 
@@ -413,6 +416,7 @@ impl Builder<'_, '_> {
             hardening: Hardening::standard(),
             running: true,
             restarting: false,
+            started: false,
             server: None,
         }
     }
@@ -499,6 +503,7 @@ impl Builder<'_, '_> {
             hardening: Hardening { read_only_root: false, ..Hardening::standard() },
             running: false,
             restarting: false,
+            started: false,
             server: None,
         };
         self.origin(&ResourceId::container(FILES), "", &self.environment.place.clone(), &[]);

@@ -4,7 +4,7 @@ use crate::engine::docker::Image;
 use crate::engine::names::{self, Names};
 use crate::state::{Container, Hardening, Mount, Network, Role, Volume};
 use crate::value::ResourceId;
-use bollard::models::{ContainerInspectResponse, HostConfig, RestartPolicyNameEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HostConfig, RestartPolicyNameEnum};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -113,6 +113,7 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         restart: restart(&host),
         running,
         restarting,
+        started: state.status != Some(ContainerStateStatusEnum::CREATED),
         server: None,
         hardening: Hardening {
             privileged: host.privileged.unwrap_or_default(),

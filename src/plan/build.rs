@@ -10,7 +10,7 @@ use crate::finding::Finding;
 use crate::plan::effect::{self, Means};
 use crate::plan::{Action, Cause, Effect, Plan, Risk, Step};
 use crate::state::{Container, Observed, Resource, Role, State, Value, Volume};
-use crate::value::{Bytes, ResourceId, ResourceKind};
+use crate::value::{Bytes, ResourceId, ResourceKind, ServerVersion};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps from what is there to what is meant; `delete_data` names data volumes that may go.
@@ -30,6 +30,7 @@ pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) ->
     }
     builder.dropped_settings();
     builder.backups(delete_data);
+    builder.downgrades();
     builder.images();
     builder.networks();
     builder.volumes();
@@ -125,6 +126,28 @@ impl Builder<'_> {
         !self.have.state.resources.contains_key(id)
     }
 
+    /// A server cannot read what a newer one wrote; found out at its start, the old one would be gone already.
+    fn downgrades(&mut self) {
+        for (id, changes) in &self.changes {
+            let version = |value: &Option<Value>| match value {
+                Some(Value::Text(text)) => ServerVersion::parse(text),
+                _ => None,
+            };
+            let change = changes.iter().find(|change| change.field == "server.version");
+            let Some((from, to)) = change.and_then(|change| Some((version(&change.before)?, version(&change.after)?)))
+            else {
+                continue;
+            };
+            if !to.reads_data_of(from) && self.have.vitals.get(&id.name).is_some_and(|vitals| vitals.keys > 0) {
+                let message = format!("{to} cannot load the data that {from} holds in {id}");
+                let help = "keep the version, or start the other one as a new service and fill it from the application";
+                let mut finding = Finding::error("downgrade", message).about(id.to_string()).help(help);
+                finding.place = self.want.origin(id, "image").and_then(|origin| origin.place.clone());
+                self.refusals.push(finding);
+            }
+        }
+    }
+
     /// Images that will be needed and that the engine does not have.
     fn images(&mut self) {
         for facts in self.want.services.values() {
@@ -216,7 +239,7 @@ impl Builder<'_> {
                 continue;
             }
             let Some(vitals) = self.have.vitals.get(&name) else {
-                if container.running || causes.iter().all(|change| change.field == "running") {
+                if !container.started || causes.iter().all(|change| change.field == "running") {
                     continue;
                 }
                 // Nothing can be pulled from a server that does not run; what it left on disk can be copied.
@@ -266,8 +289,9 @@ impl Builder<'_> {
             let mut gone = None;
             if !self.is_missing(&id) && !changes.is_empty() {
                 let causes = self.causes(&changes);
-                gone = Some(self.step(Action::Remove, &id, [], causes, Effect::Live, Risk::None));
-                self.done.insert(Milestone::Removed(id.clone()), gone.unwrap_or_default());
+                let number = self.step(Action::Remove, &id, [], causes, Effect::Live, Risk::None);
+                self.done.insert(Milestone::Removed(id.clone()), number);
+                gone = Some(number);
             }
             if self.is_missing(&id) || gone.is_some() {
                 let volumes = ids(&self.want.state, ResourceKind::Volume);
@@ -565,7 +589,11 @@ impl Builder<'_> {
             want.and_then(|want| setting_of(want, setting)).or_else(|| setting_of(had, setting)).unwrap_or_default()
         };
         let durable = setting("appendonly") == "yes" || !setting("save").is_empty();
-        if durable { Risk::None } else { Risk::ColdCache { keys: vitals.keys, bytes: vitals.used_memory_bytes } }
+        if !durable {
+            return Risk::ColdCache { keys: vitals.keys, bytes: vitals.used_memory_bytes };
+        }
+        // What it loads again has to fit what it is then allowed.
+        want.map_or(Risk::None, |want| self.setting_risk(name, want, "maxmemory", setting("maxmemory")))
     }
 
     /// What is there and not meant: containers first, then networks and volumes. Data stays unless it is named.

@@ -37,6 +37,8 @@ pub struct Container {
     pub running: bool,
     /// Ends and is started again by the engine, over and over; then it is not running.
     pub restarting: bool,
+    /// Whether its process ever ran. Not compared.
+    pub started: bool,
     pub server: Option<Server>,
 }
 

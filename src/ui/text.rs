@@ -11,12 +11,18 @@ use std::fmt::Write as _;
 
 const WIDTH: usize = 120;
 
-/// All findings, each with its place, the line it points at, and what to do.
+/// More than this nobody reads at once; `--json` has them all.
+const SHOWN: usize = 100;
+
+/// Findings, each with its place, the line it points at, and what to do.
 pub fn findings(findings: &[Finding], sources: &Sources) -> String {
     let mut text = String::new();
-    for finding in findings {
+    for finding in findings.iter().take(SHOWN) {
         text.push_str(&one(finding, sources));
         text.push('\n');
+    }
+    if findings.len() > SHOWN {
+        let _ = writeln!(text, "and {} more\n", plural(findings.len() - SHOWN, "finding"));
     }
     text
 }

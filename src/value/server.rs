@@ -34,6 +34,26 @@ impl ServerVersion {
         Some(ServerVersion { family, version: (major, minor, parts.next().flatten().unwrap_or(0)) })
     }
 
+    /// The version of the snapshots it writes (`RDB_VERSION` in `rdb.h` of each release).
+    fn rdb_version(self) -> u16 {
+        match (self.family, self.version) {
+            (Family::Redis, (..=6, _, _)) => 9,
+            (Family::Redis, (7, 0..=1, _)) => 10,
+            (Family::Redis, (7, 2..=3, _)) | (Family::Valkey, (..=8, _, _)) => 11,
+            (Family::Redis, (7, _, _) | (8, 0..=5, _)) => 12,
+            (Family::Redis, (8, 6..=7, _)) => 13,
+            (Family::Redis, (8, 8..=9, _)) => 14,
+            (Family::Redis, _) => 15,
+            (Family::Valkey, _) => 80,
+        }
+    }
+
+    /// Whether it can load the data that `other` wrote. Above 11 the two families went apart.
+    pub fn reads_data_of(self, other: ServerVersion) -> bool {
+        let (own, theirs) = (self.rdb_version(), other.rdb_version());
+        own >= theirs && (self.family == other.family || theirs <= 11)
+    }
+
     /// Whether it understands what Redis understood from `major.minor` on.
     ///
     /// Valkey is counted as Redis 7.2, from which it was forked, whatever its own number.
