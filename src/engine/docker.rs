@@ -89,7 +89,7 @@ impl Engine {
             .collect())
     }
 
-    /// The environments that have any container on this engine, as `(stack, environment)`.
+    /// One container, by name or id, as the engine reports it.
     pub async fn container(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         Ok(self.docker.inspect_container(id, None).await?)
     }

@@ -7,7 +7,7 @@ use crate::backup::{COPY, Manifest, SNAPSHOT};
 use crate::store::files;
 use anyhow::{Context as _, bail};
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
@@ -31,14 +31,16 @@ pub fn draft(folder: &Path, id: &str) -> anyhow::Result<Draft> {
     let doing = || format!("could not start a backup in `{}`", folder.display());
     files::create_private_folder(folder).with_context(doing)?;
     sweep(folder);
-    let own = folder.join(id);
-    fs::create_dir(&own).with_context(doing)?;
-    let mut draft = Draft { folder: own, file: None, kept: false };
-    files::create_private_folder(&draft.folder).with_context(doing)?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft.folder.join(PARTIAL));
-    let file = file.with_context(doing)?;
+    // Under a name that nobody sweeps until its file is locked.
+    let hidden = folder.join(format!(".{id}"));
+    fs::DirBuilder::new().mode(0o700).create(&hidden).with_context(doing)?;
+    let mut draft = Draft { folder: hidden, file: None, kept: false };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft.path()).with_context(doing)?;
     // Held for as long as the writer lives: what is locked is somebody's work, what is not is a leftover.
     file.lock().with_context(doing)?;
+    let own = folder.join(id);
+    fs::rename(&draft.folder, &own).with_context(doing)?;
+    draft.folder = own;
     draft.file = Some(file);
     Ok(draft)
 }
@@ -87,7 +89,8 @@ impl Drop for Draft {
 fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.join(MANIFEST).exists() || !path.is_dir() {
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if hidden || path.join(MANIFEST).exists() || !path.is_dir() {
             continue;
         }
         let open = [PARTIAL, SNAPSHOT, COPY].iter().find_map(|name| File::open(path.join(name)).ok());
