@@ -1,7 +1,7 @@
 //! What a backup says about itself, and what makes one count.
 
 use crate::rdb::{Checksum, Summary};
-use crate::value::{Digest, Name};
+use crate::value::{Digest, Name, ServerVersion};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -151,4 +151,14 @@ pub fn copy_manifest(
         size_bytes,
         ..manifest(capture, newest, sha256, ("", 0), elapsed_ms)
     }
+}
+
+/// The server that wrote a snapshot, as it says itself.
+pub fn server_of(summary: &Summary) -> Option<ServerVersion> {
+    let version = summary.server_version.as_deref()?;
+    let family = match summary.family {
+        crate::rdb::Family::Redis => "redis",
+        crate::rdb::Family::Valkey => "valkey",
+    };
+    ServerVersion::parse(&format!("{family} {version}"))
 }

@@ -210,7 +210,12 @@ impl Builder<'_, '_> {
         container.mounts.insert("/etc/redis".to_owned(), Mount { volume: conf_volume.name, read_only: true });
         // Known before it runs if the image says so; otherwise what runs is taken as it is.
         let version = (redis.server != ServerVersion::OLDEST).then(|| Value::text(redis.server.to_string()));
-        let facts = version.map(|version| ("version".to_owned(), version)).into_iter().collect();
+        let mut facts: BTreeMap<String, Value> =
+            version.map(|version| ("version".to_owned(), version)).into_iter().collect();
+        facts.insert("role".to_owned(), Value::text("master"));
+        if !conf.lines().any(|line| line.trim_start().starts_with("loadmodule")) {
+            facts.insert("modules".to_owned(), Value::text("none"));
+        }
         container.server = Some(Server { settings, users, facts });
         self.finish(service, container, Readiness::Redis);
     }
@@ -224,14 +229,15 @@ impl Builder<'_, '_> {
         for (name, written) in &redis.settings {
             settings.insert(name.clone(), written.value.clone());
         }
-        for (name, value) in directive::OWN {
+        for (name, value) in directive::own(redis.server) {
             settings.insert(name.to_owned(), vec![value.to_owned()]);
         }
         let lines: Vec<Setting> = settings
             .iter()
             .flat_map(|(name, values)| values.iter().map(move |value| (name, value)))
             .filter_map(|(name, value)| {
-                Some(Setting { name: name.clone(), value: value.clone(), line: directive::line(name, value)? })
+                let line = directive::line(&directive::spelled(name, redis.server), value)?;
+                Some(Setting { name: name.clone(), value: value.clone(), line })
             })
             .collect();
         let mut values = resolve::names(self.environment);
@@ -250,7 +256,9 @@ impl Builder<'_, '_> {
                 Some(_) if name == "save" => text.push_str("save \"\"\n"),
                 _ => {}
             }
-            for line in values.iter().filter_map(|value| directive::line(name, value)) {
+            for line in
+                values.iter().filter_map(|value| directive::line(&directive::spelled(name, redis.server), value))
+            {
                 text.push_str(&line);
                 text.push('\n');
             }
@@ -265,8 +273,8 @@ impl Builder<'_, '_> {
             let Some((name, why)) = directive::FIXED.iter().find(|(fixed, _)| *fixed == directive.name) else {
                 continue;
             };
-            let own = directive::OWN.iter().find(|(own, _)| own == name);
-            if own.is_some_and(|(_, value)| directive.arguments.join(" ") == *value) {
+            let own = directive::own(redis.server).find(|(own, _)| own == name);
+            if own.is_some_and(|(_, value)| directive.arguments.join(" ") == value) {
                 continue;
             }
             let at = text.lines().position(|line| line.trim_start().to_ascii_lowercase().starts_with(name));
@@ -413,6 +421,7 @@ impl Builder<'_, '_> {
             open_files: limits.files.value,
             tmpfs: BTreeMap::from([("/tmp".to_owned(), 16 << 20)]),
             restart: "unless-stopped".to_owned(),
+            stop_seconds: service.stop_grace.milliseconds.div_ceil(1000),
             hardening: Hardening::standard(),
             running: true,
             restarting: false,
@@ -499,6 +508,7 @@ impl Builder<'_, '_> {
             open_files: 64,
             tmpfs: BTreeMap::new(),
             restart: "no".to_owned(),
+            stop_seconds: 10,
             // Docker writes into no container whose root is read-only, not even into its volumes.
             hardening: Hardening { read_only_root: false, ..Hardening::standard() },
             running: false,

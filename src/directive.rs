@@ -34,7 +34,8 @@ pub struct Directive {
 }
 
 /// Directives whose value lockstep decides, with the reason; a spec or a template cannot set them.
-pub const FIXED: [(&str, &str); 19] = [
+pub const FIXED: [(&str, &str); 20] = [
+    ("rdbchecksum", "without it no backup can be proven"),
     ("aclfile", "users are declared under `users:`"),
     ("user", "users are declared under `users:`"),
     ("requirepass", "users are declared under `users:`; `CONFIG GET` shows this password in clear"),
@@ -57,7 +58,7 @@ pub const FIXED: [(&str, &str); 19] = [
 ];
 
 /// The directives that lockstep sets itself, always.
-pub const OWN: [(&str, &str); 9] = [
+pub const OWN: [(&str, &str); 10] = [
     ("aclfile", "/etc/redis/users.acl"),
     ("bind", "* -::*"),
     ("daemonize", "no"),
@@ -66,6 +67,7 @@ pub const OWN: [(&str, &str); 9] = [
     ("logfile", ""),
     ("port", "6379"),
     ("protected-mode", "yes"),
+    ("rdbchecksum", "yes"),
     ("supervised", "no"),
 ];
 
@@ -78,7 +80,6 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
         ("client-query-buffer-limit", vec!["64mb"]),
         ("loglevel", vec!["notice"]),
         ("maxclients", vec!["10000"]),
-        ("rdbchecksum", vec!["yes"]),
         // The default makes every backup wait five seconds for company.
         ("repl-diskless-sync", vec!["yes"]),
         ("repl-diskless-sync-delay", vec!["0"]),
@@ -102,11 +103,33 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
     settings
 }
 
+/// What lockstep sets itself, as this server understands it.
+pub fn own(server: ServerVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
+    OWN.into_iter().map(move |(name, value)| match name {
+        // A dash for an address that may be missing came with 6.2.
+        "bind" if !server.speaks(6, 2) => (name, "0.0.0.0"),
+        _ => (name, value),
+    })
+}
+
+/// The name by which a server knows a directive: some were renamed with 7.0.
+pub fn spelled(name: &str, server: ServerVersion) -> String {
+    if server.speaks(7, 0) {
+        return name.to_owned();
+    }
+    match name {
+        "busy-reply-threshold" => "lua-time-limit".to_owned(),
+        _ => name.replace("-max-listpack-", "-max-ziplist-"),
+    }
+}
+
 /// The name a directive has today; Redis reports some under two names, which would be found twice.
 pub fn primary(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         "slaveof" => "replicaof".to_owned(),
+        "primaryauth" => "masterauth".to_owned(),
+        "primaryuser" => "masteruser".to_owned(),
         "lua-time-limit" => "busy-reply-threshold".to_owned(),
         "min-slaves-to-write" => "min-replicas-to-write".to_owned(),
         "min-slaves-max-lag" => "min-replicas-max-lag".to_owned(),
@@ -170,6 +193,9 @@ pub fn canonical(name: &str, values: &[String]) -> String {
         "notify-keyspace-events" => {
             let expanded = text.replace('A', "g$lshzxetd");
             expanded.chars().collect::<BTreeSet<char>>().into_iter().collect()
+        }
+        "maxmemory-policy" | "appendfsync" | "loglevel" | "sanitize-dump-payload" | "acl-pubsub-default" => {
+            text.to_ascii_lowercase()
         }
         _ => match text.to_ascii_lowercase().as_str() {
             switch @ ("yes" | "no") => switch.to_owned(),

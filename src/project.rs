@@ -14,6 +14,9 @@ use crate::value::{Digest, Located, Name, Place, Secret, Sources};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Where an engine listens that nobody says otherwise of.
+pub const LOCAL: &str = "unix:///var/run/docker.sock";
+
 #[derive(Debug)]
 pub struct Project {
     pub root: PathBuf,
@@ -127,9 +130,9 @@ fn placeholders() -> Secrets {
 }
 
 fn port_clashes(resolved: &BTreeMap<Name, Environment>, findings: &mut Vec<Finding>) {
-    let mut by_engine: BTreeMap<Option<&str>, Vec<&Environment>> = BTreeMap::new();
+    let mut by_engine: BTreeMap<&str, Vec<&Environment>> = BTreeMap::new();
     for environment in resolved.values() {
-        by_engine.entry(environment.engine.as_deref()).or_default().push(environment);
+        by_engine.entry(environment.engine.as_deref().unwrap_or(LOCAL)).or_default().push(environment);
     }
     for environments in by_engine.into_values().filter(|environments| environments.len() > 1) {
         rules::port_clashes(environments, findings);

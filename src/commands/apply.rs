@@ -19,7 +19,7 @@ use std::time::Instant;
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool) -> Result<Verdict, Failure> {
     let (project, sources) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
-    let session = open(&project, environment).await?;
+    let mut session = open(&project, environment).await?;
     let plan = build::build(&session.observed, &session.desired, &BTreeSet::new());
     let (revision, fingerprint) = (session.desired.state.digest(), project.fingerprint());
     refuse(ui, &plan, &sources)?;
@@ -44,6 +44,14 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool)
     if environment.protected && !yes {
         let question = format!("{} is protected", environment.name);
         confirm(ui, environment, &question)?;
+        // Somebody had to think; meanwhile the world went on.
+        session.observed = session.observe_again(environment).await?;
+        let now = build::build(&session.observed, &session.desired, &BTreeSet::new());
+        if text::plan(&now) != text::plan(&plan) {
+            let message = format!("{} changed while the question was open", environment.name);
+            let help = "nothing was changed; run the same command again to see the plan as it is now";
+            return Err(Failure::message(Kind::Refused, message).help(help));
+        }
     }
     let began = Instant::now();
     let done = carry_out(ui, &project, environment, &session, &plan, reason).await?;

@@ -35,11 +35,13 @@ pub async fn create(
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         let summary = format!("back up {name} of {}", environment.name);
         progress.hear(Event::StepStarted { number, summary: summary.clone() });
-        let address = live::redis_address(&session.engine, &session.names, name).await?;
         let (Some(password), Some(vitals)) = (session.secrets.operators.get(name), session.observed.vitals.get(name))
         else {
-            return Err(Failure::message(Kind::Backup, format!("{name} of {} is not running", environment.name)));
+            let message = format!("{name} of {} is not running", environment.name);
+            let help = format!("`lockstep apply {}` starts it", environment.name);
+            return Err(Failure::message(Kind::Backup, message).help(help));
         };
+        let address = live::redis_address(&session.engine, &session.names, name).await?;
         if let Some(why) = &vitals.unreadable {
             return Err(Failure::message(
                 Kind::Backup,

@@ -1,12 +1,13 @@
 //! `lockstep down`: remove an environment, keep its data.
 
 use crate::cli::Cli;
-use crate::commands::{Verdict, apply, load, open};
-use crate::desired::Desired;
+use crate::commands::{Session, Verdict, apply, load, open};
+use crate::desired::{Desired, FILES};
 use crate::failure::{Failure, Kind};
 use crate::plan::build;
-use crate::state::{State, Volume};
+use crate::state::{Container, State, Volume};
 use crate::ui::{Ui, json, text};
+use crate::value::ResourceId;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], yes: bool) -> Result<Verdict, Failure> {
@@ -25,12 +26,17 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
                 .map(|id| id.name.as_str())
                 .collect();
             let message = format!("{} has no data volume `{name}`", environment.name);
-            return Err(Failure::message(Kind::Usage, message).help(format!("data volumes: {}", volumes.join(", "))));
+            return Err(Failure::message(Kind::Usage, message).help(if volumes.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("data volumes: {}", volumes.join(", "))
+            }));
         }
     }
+    let carrier = session.desired.state.container(FILES).cloned();
     // Nothing is meant to be there any more; what the services were is still needed to stop them gently.
     session.desired = Desired { state: State::default(), origins: BTreeMap::new(), ..session.desired };
-    let plan = build::build(&session.observed, &session.desired, &delete_data);
+    let mut plan = build::build(&session.observed, &session.desired, &delete_data);
     apply::refuse(ui, &plan, &sources)?;
     let done = if plan.is_empty() {
         BTreeSet::new()
@@ -43,6 +49,13 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
             };
             apply::confirm(ui, environment, &question)?;
         }
+        if let Some(carrier) = carrier.filter(|_| !delete_data.is_empty()) {
+            carry(&session, carrier).await?;
+        }
+        // Somebody may have had to think, and data of servers that are gone can be copied now.
+        session.observed = session.observe_again(environment).await?;
+        plan = build::build(&session.observed, &session.desired, &delete_data);
+        apply::refuse(ui, &plan, &sources)?;
         apply::carry_out(ui, &project, environment, &session, &plan, "down").await?
     };
     if ui.is_json() {
@@ -63,4 +76,17 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
         ui.result(&format!("{} is removed{kept}\n", environment.name));
     }
     Ok(None)
+}
+
+/// Data of a server that is gone can be copied only through a container that mounts it.
+async fn carry(session: &Session, mut carrier: Container) -> Result<(), Failure> {
+    if session.observed.state.container(FILES).is_some() {
+        return Ok(());
+    }
+    carrier.mounts.retain(|_, mount| matches!(session.observed.state.volume(&mount.volume), Some(Volume::Data { .. })));
+    let created = session.engine.create_container(&session.names, &ResourceId::container(FILES), &carrier).await;
+    created.map_err(|error| {
+        Failure::message(Kind::Backup, format!("could not reach the data that is to be removed: {error}"))
+            .help("nothing was removed")
+    })
 }

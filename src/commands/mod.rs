@@ -21,7 +21,7 @@ use crate::state::{Observed, Role};
 use crate::store;
 use crate::ui::{Format, Ui, text};
 use crate::value::{Secret, Sources};
-use crate::world::live;
+use crate::world::observe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -58,8 +58,11 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
 }
 
 /// The project, if nothing in it is wrong; warnings go to standard error.
+///
+/// Only the named environments are rendered on the way; all of them when none is named.
 fn load(cli: &Cli, ui: &Ui, environments: &[&str]) -> Result<(Project, Sources), Failure> {
-    let scope = Scope::Only(environments.iter().map(|name| (*name).to_owned()).collect());
+    let named: Vec<String> = environments.iter().map(|name| (*name).to_owned()).collect();
+    let scope = if named.is_empty() { Scope::All } else { Scope::Only(named) };
     let loaded = project::load(&cli.project, scope)?;
     let errors: Vec<_> =
         loaded.findings.iter().filter(|finding| finding.severity != finding::Severity::Note).cloned().collect();
@@ -87,7 +90,7 @@ fn address(environment: &Environment) -> Result<String, Failure> {
         Some(address) => Some(address),
         None => store::docker_context::address().map_err(|why| Failure::message(Kind::Usage, why))?,
     };
-    let address = written.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    let address = written.unwrap_or_else(|| project::LOCAL.to_owned());
     if address.starts_with("unix://") {
         return Ok(address);
     }
@@ -113,10 +116,10 @@ async fn open(project: &Project, environment: &Environment) -> Result<Session, F
 }
 
 /// What the engine has of the environment. Needs no secrets.
-async fn look(environment: &Environment) -> Result<(Engine, Names, live::Report), Failure> {
+async fn look(environment: &Environment) -> Result<(Engine, Names, observe::Report), Failure> {
     let engine = connect(environment).await?;
     let names = Names { stack: environment.stack.clone(), environment: environment.name.clone() };
-    let report = live::report(&engine, &names, Some(environment)).await;
+    let report = observe::report(&engine, &names, Some(environment)).await;
     let report = report.map_err(|error| engine_failure(&engine.address, &error))?;
     Ok((engine, names, report))
 }
@@ -127,7 +130,7 @@ async fn compare(
     environment: &Environment,
     engine: Engine,
     names: Names,
-    report: live::Report,
+    report: observe::Report,
 ) -> Result<Session, Failure> {
     let values = project.secrets(environment)?;
     let mut operators = report.operators();
@@ -140,15 +143,15 @@ async fn compare(
     }
     let secrets = Secrets { values, operators };
     let desired = project.desired(environment, &secrets)?;
-    let observed = live::observe(report, &desired).await;
+    let observed = observe::observe(report, &desired).await;
     Ok(Session { engine, names, secrets, desired, observed })
 }
 
 impl Session {
     async fn observe_again(&self, environment: &Environment) -> Result<Observed, Failure> {
-        let report = live::report(&self.engine, &self.names, Some(environment)).await;
+        let report = observe::report(&self.engine, &self.names, Some(environment)).await;
         let report = report.map_err(|error| engine_failure(&self.engine.address, &error))?;
-        Ok(live::observe(report, &self.desired).await)
+        Ok(observe::observe(report, &self.desired).await)
     }
 
     fn redis_services(&self) -> Vec<String> {

@@ -26,5 +26,10 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str) -> Result<Verdict, Failu
 
 /// The exit code of a plan that may not be carried out.
 pub fn refusal_kind(plan: &crate::plan::Plan) -> Kind {
-    if plan.refusals.iter().any(|finding| finding.rule == "backup") { Kind::Backup } else { Kind::Usage }
+    let any = |rule: &str| plan.refusals.iter().any(|finding| finding.rule == rule);
+    match (any("backup"), any("name-taken")) {
+        (true, _) => Kind::Backup,
+        (false, true) => Kind::Error,
+        (false, false) => Kind::Usage,
+    }
 }

@@ -16,15 +16,10 @@ const MAX_FILE: u64 = 4 << 20;
 /// What to write into one volume.
 #[derive(Debug)]
 pub enum Write<'a> {
-    Files {
-        volume: &'a str,
-        files: &'a BTreeMap<String, File>,
-    },
+    /// `stale` files of older revisions are emptied: they may hold secrets that were rotated.
+    Files { volume: &'a str, files: &'a BTreeMap<String, File>, stale: &'a [String] },
     /// A new volume for data: its folder gets its owner.
-    Data {
-        volume: &'a str,
-        owner: (u32, u32),
-    },
+    Data { volume: &'a str, owner: (u32, u32) },
 }
 
 /// The archive to unpack at `/` of the container that mounts the volumes.
@@ -33,7 +28,7 @@ pub fn pack(writes: &[Write<'_>], revision: &str) -> io::Result<Vec<u8>> {
     for write in writes {
         match write {
             Write::Data { volume, owner } => folder(&mut tar, &format!("d/{volume}"), *owner, 0o700)?,
-            Write::Files { volume, files } => {
+            Write::Files { volume, files, stale } => {
                 let owner = files.values().map(|file| file.owner).find(|owner| owner.0 != 0).unwrap_or((0, 0));
                 let root = format!("v/{volume}");
                 folder(&mut tar, &root, (0, owner.1), 0o750)?;
@@ -59,6 +54,10 @@ pub fn pack(writes: &[Write<'_>], revision: &str) -> io::Result<Vec<u8>> {
                     link(&mut tar, &format!("{root}/{top}"), &format!("current/{top}"))?;
                 }
                 link(&mut tar, &format!("{root}/current"), &format!("r/{revision}"))?;
+                for path in *stale {
+                    let mut header = header(EntryType::Regular, (0, 0), 0o400);
+                    tar.append_data(&mut header, format!("{root}/{path}"), io::empty())?;
+                }
             }
         }
     }
@@ -86,44 +85,81 @@ fn link(tar: &mut Builder<Vec<u8>>, path: &str, target: &str) -> io::Result<()> 
     tar.append_link(&mut header, path, target)
 }
 
-/// The files in force, by volume, of an archive of `/v`.
+/// What lies in one volume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lying {
+    /// The files in force. One that is in force and is not ours is among them.
+    pub files: BTreeMap<String, File>,
+    /// Files of revisions that are no longer in force and still hold something, below the volume.
+    pub stale: Vec<String>,
+}
+
+/// What lies in the volumes, by volume, of an archive whose entries begin with `prefix`.
 ///
-/// A file that is in force and is not one of ours (an extra one in the revision's folder) is among them.
-pub fn unpack(tar: &[u8]) -> io::Result<BTreeMap<String, BTreeMap<String, File>>> {
+/// `prefix` is `v` for the folder of all volumes; for one volume, `volume` names it and the prefix is its folder.
+pub fn unpack(tar: &[u8], prefix: &str, volume: Option<&str>) -> io::Result<BTreeMap<String, Lying>> {
     let mut current: BTreeMap<String, String> = BTreeMap::new();
+    let mut roots: BTreeMap<String, Vec<(String, File)>> = BTreeMap::new();
     let mut revisions: BTreeMap<(String, String), BTreeMap<String, File>> = BTreeMap::new();
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().into_owned();
-        let mut parts = path.trim_end_matches('/').splitn(3, '/');
-        let (Some("v"), Some(volume), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        if rest == "current" {
+        let Some(path) = path.trim_end_matches('/').strip_prefix(prefix).and_then(|path| path.strip_prefix('/')) else {
+            continue;
+        };
+        let (volume, rest) = match volume {
+            Some(volume) => (volume, path),
+            None => match path.split_once('/') {
+                Some(parts) => parts,
+                None => continue,
+            },
+        };
+        let regular = entry.header().entry_type() == EntryType::Regular;
+        if rest == "current" && !regular {
             if let Some(target) = entry.link_name()? {
                 let target = target.to_string_lossy();
                 current.insert(volume.to_owned(), target.strip_prefix("r/").unwrap_or(&target).to_owned());
             }
             continue;
         }
-        let Some((revision, file)) = rest.strip_prefix("r/").and_then(|rest| rest.split_once('/')) else { continue };
-        if entry.header().entry_type() != EntryType::Regular {
+        if !regular {
             continue;
         }
         let owner = (narrow(entry.header().uid()?), narrow(entry.header().gid()?));
         let mode = entry.header().mode()? & 0o7777;
         let mut content = Vec::new();
         entry.by_ref().take(MAX_FILE).read_to_end(&mut content)?;
-        let key = (volume.to_owned(), revision.to_owned());
         // Whether it may be shown is for the wanted side to say; until then it may not.
-        revisions.entry(key).or_default().insert(file.to_owned(), File { content, secret: true, mode, owner });
+        let file = File { content, secret: true, mode, owner };
+        match rest.strip_prefix("r/").and_then(|rest| rest.split_once('/')) {
+            Some((revision, path)) => {
+                let key = (volume.to_owned(), revision.to_owned());
+                revisions.entry(key).or_default().insert(path.to_owned(), file);
+            }
+            None => roots.entry(volume.to_owned()).or_default().push((rest.to_owned(), file)),
+        }
     }
-    Ok(current
-        .into_iter()
-        .map(|(volume, revision)| {
-            let files = revisions.remove(&(volume.clone(), revision)).unwrap_or_default();
-            (volume, files)
-        })
-        .collect())
+    let mut lying: BTreeMap<String, Lying> = BTreeMap::new();
+    for ((volume, revision), files) in revisions {
+        let of_volume = lying.entry(volume.clone()).or_default();
+        if current.get(&volume) == Some(&revision) {
+            of_volume.files = files;
+        } else {
+            let held = files.into_iter().filter(|(_, file)| !file.content.is_empty());
+            of_volume.stale.extend(held.map(|(path, _)| format!("r/{revision}/{path}")));
+        }
+    }
+    for (volume, files) in roots {
+        let of_volume = lying.entry(volume).or_default();
+        for (path, file) in files {
+            // A file in the place of our link is what the service reads, whatever the revision says.
+            if of_volume.files.contains_key(&path) {
+                of_volume.files.insert(path, file);
+            }
+        }
+    }
+    Ok(lying)
 }
 
 fn narrow(id: u64) -> u32 {

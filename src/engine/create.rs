@@ -2,7 +2,7 @@
 
 use crate::engine::names::Names;
 use crate::state::{Container, Role};
-use crate::value::{ResourceId, Span};
+use crate::value::ResourceId;
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
     MountVolumeOptions, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
@@ -18,12 +18,7 @@ pub(crate) fn role(role: Role) -> &'static str {
 }
 
 /// The request, and the network that it already attaches to.
-pub(crate) fn body(
-    names: &Names,
-    id: &ResourceId,
-    container: &Container,
-    stop_grace: Span,
-) -> (ContainerCreateBody, Option<String>) {
+pub(crate) fn body(names: &Names, id: &ResourceId, container: &Container) -> (ContainerCreateBody, Option<String>) {
     // The network with a way out comes first: it carries the published ports.
     let first = container.networks.first().cloned();
     let endpoints = first.as_ref().map(|network| {
@@ -39,7 +34,7 @@ pub(crate) fn body(
         cmd: container.command.clone(),
         exposed_ports: Some(container.ports.keys().cloned().collect()),
         labels: Some(names.labels(id, role(container.role))),
-        stop_timeout: Some(i64::try_from(stop_grace.milliseconds.div_ceil(1000)).unwrap_or(i64::MAX)),
+        stop_timeout: Some(signed(container.stop_seconds)),
         networking_config: Some(NetworkingConfig { endpoints_config: endpoints }),
         host_config: Some(host_config(names, container, network_mode)),
         ..ContainerCreateBody::default()

@@ -2,7 +2,7 @@
 
 use crate::engine::names::Names;
 use crate::engine::{EngineError, archive, create, inspect};
-use crate::state::{Container, File, Volume};
+use crate::state::{Container, Volume};
 use crate::value::{ResourceId, Span};
 use bollard::models::{
     ContainerInspectResponse, EndpointSettings, ImageInspect, NetworkConnectRequest, NetworkCreateRequest,
@@ -11,7 +11,6 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use bollard::{ClientVersion, Docker};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Seconds until a request without an answer counts as lost.
@@ -40,7 +39,6 @@ pub struct Image {
     /// `name@sha256:...`, for images that came from a registry.
     pub digests: Vec<String>,
     pub env: Vec<String>,
-    pub labels: BTreeMap<String, String>,
     pub command: Vec<String>,
     pub entrypoint: Vec<String>,
 }
@@ -76,17 +74,11 @@ impl Engine {
         &self.docker
     }
 
-    /// Names and claims of all containers with the environment's labels.
-    pub async fn containers(&self, names: &Names) -> Result<Vec<(String, Option<ResourceId>)>, EngineError> {
+    /// Ids of all containers with the environment's labels.
+    pub async fn containers(&self, names: &Names) -> Result<Vec<String>, EngineError> {
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&names.filter()).build();
         let listed = self.docker.list_containers(Some(options)).await?;
-        Ok(listed
-            .into_iter()
-            .filter_map(|summary| {
-                let claim = inspect::claim(summary.labels.as_ref());
-                Some((summary.id?, claim))
-            })
-            .collect())
+        Ok(listed.into_iter().filter_map(|summary| summary.id).collect())
     }
 
     /// One container, by name or id, as the engine reports it.
@@ -94,16 +86,15 @@ impl Engine {
         Ok(self.docker.inspect_container(id, None).await?)
     }
 
-    pub async fn networks(&self, names: &Names) -> Result<Vec<(ResourceId, crate::state::Network)>, EngineError> {
-        let options = query::ListNetworksOptionsBuilder::default().filters(&names.filter()).build();
-        let listed = self.docker.list_networks(Some(options)).await?;
-        Ok(listed.into_iter().filter_map(inspect::network).collect())
+    /// All networks of the engine: those of others matter too, since a name can be taken.
+    pub async fn networks(&self) -> Result<Vec<bollard::models::Network>, EngineError> {
+        Ok(self.docker.list_networks(None::<query::ListNetworksOptions>).await?)
     }
 
-    pub async fn volumes(&self, names: &Names) -> Result<Vec<(ResourceId, Volume)>, EngineError> {
-        let options = query::ListVolumesOptionsBuilder::default().filters(&names.filter()).build();
-        let listed = self.docker.list_volumes(Some(options)).await?;
-        Ok(listed.volumes.unwrap_or_default().into_iter().filter_map(inspect::volume).collect())
+    /// All volumes of the engine.
+    pub async fn volumes(&self) -> Result<Vec<bollard::models::Volume>, EngineError> {
+        let listed = self.docker.list_volumes(None::<query::ListVolumesOptions>).await?;
+        Ok(listed.volumes.unwrap_or_default())
     }
 
     /// `None` when the engine does not have it.
@@ -136,8 +127,8 @@ impl Engine {
         Ok(())
     }
 
-    pub async fn remove_network(&self, names: &Names, id: &ResourceId) -> Result<(), EngineError> {
-        absent_is_done(self.docker.remove_network(&names.of(id)).await)
+    pub async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        absent_is_done(self.docker.remove_network(name).await)
     }
 
     pub async fn create_volume(&self, names: &Names, id: &ResourceId, volume: &Volume) -> Result<(), EngineError> {
@@ -151,8 +142,8 @@ impl Engine {
         Ok(())
     }
 
-    pub async fn remove_volume(&self, names: &Names, id: &ResourceId) -> Result<(), EngineError> {
-        absent_is_done(self.docker.remove_volume(&names.of(id), None::<query::RemoveVolumeOptions>).await)
+    pub async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        absent_is_done(self.docker.remove_volume(name, None::<query::RemoveVolumeOptions>).await)
     }
 
     /// Creates the container and attaches it to all its networks; it is not started.
@@ -161,10 +152,9 @@ impl Engine {
         names: &Names,
         id: &ResourceId,
         container: &Container,
-        stop_grace: Span,
     ) -> Result<(), EngineError> {
         let options = query::CreateContainerOptionsBuilder::default().name(&names.of(id)).build();
-        let (body, first) = create::body(names, id, container, stop_grace);
+        let (body, first) = create::body(names, id, container);
         self.docker.create_container(Some(options), body).await?;
         // API 1.41 takes one network at creation.
         for network in container.networks.iter().filter(|network| Some(*network) != first.as_ref()) {
@@ -194,7 +184,7 @@ impl Engine {
 
     /// Removes a container and the anonymous volumes that its image declared; named volumes stay.
     pub async fn remove_container(&self, name: &str) -> Result<(), EngineError> {
-        let options = query::RemoveContainerOptionsBuilder::default().v(true).force(true).build();
+        let options = query::RemoveContainerOptionsBuilder::default().v(true).build();
         absent_is_done(self.docker.remove_container(name, Some(options)).await)
     }
 
@@ -216,20 +206,18 @@ impl Engine {
         Ok(self.docker.upload_to_container(name, Some(options), bollard::body_full(tar.into())).await?)
     }
 
-    /// The files in force in all volumes that the container mounts under `/v`, by volume.
-    pub async fn read_files(&self, name: &str) -> Result<BTreeMap<String, BTreeMap<String, File>>, EngineError> {
-        let tar = self
-            .download(name, "/v")
-            .try_fold(Vec::new(), |mut tar: Vec<u8>, chunk| async move {
-                if tar.len() + chunk.len() > archive::MAX_TAR {
-                    let message = "the volumes of files hold more than lockstep ever puts there".to_owned();
-                    return Err(EngineError::Refused { status: 0, message });
-                }
-                tar.extend_from_slice(&chunk);
-                Ok(tar)
-            })
-            .await?;
-        archive::unpack(&tar).map_err(|error| EngineError::Unknown(format!("its archive does not read: {error}")))
+    /// What lies below a folder of a container: `/v`, or a folder that one volume is mounted at.
+    pub async fn read_files(&self, name: &str, path: &str) -> Result<Vec<u8>, EngineError> {
+        let mut chunks = std::pin::pin!(self.download(name, path));
+        let mut tar = Vec::new();
+        while let Some(chunk) = next_within(&mut chunks).await? {
+            if tar.len() + chunk.len() > archive::MAX_TAR {
+                let message = "the volumes of files hold more than lockstep ever puts there".to_owned();
+                return Err(EngineError::Refused { status: 0, message });
+            }
+            tar.extend_from_slice(&chunk);
+        }
+        Ok(tar)
     }
 
     /// A folder of a container as a tar stream, also of one that does not run.
@@ -242,14 +230,25 @@ impl Engine {
     pub async fn last_lines(&self, name: &str, lines: u32) -> Result<Vec<String>, EngineError> {
         let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
         let mut text = Vec::new();
-        let mut stream = std::pin::pin!(self.docker.logs(name, Some(options)));
-        while let Some(chunk) = stream.next().await {
-            text.extend_from_slice(&chunk?.into_bytes());
+        let mut stream = std::pin::pin!(self.docker.logs(name, Some(options)).map_err(EngineError::from));
+        while let Some(chunk) = next_within(&mut stream).await? {
+            text.extend_from_slice(&chunk.into_bytes());
             if text.len() > 64 << 10 {
                 break;
             }
         }
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+    }
+}
+
+/// The next part of a stream; the client's own deadline ends with the first byte of an answer.
+pub async fn next_within<T>(
+    stream: &mut (impl Stream<Item = Result<T, EngineError>> + Unpin),
+) -> Result<Option<T>, EngineError> {
+    let silence = std::time::Duration::from_secs(DEADLINE_SECONDS);
+    match tokio::time::timeout(silence, stream.next()).await {
+        Ok(part) => part.transpose(),
+        Err(_elapsed) => Err(EngineError::Unknown("its answer broke off".to_owned())),
     }
 }
 
@@ -267,7 +266,6 @@ fn image_facts(image: ImageInspect) -> Image {
         id: image.id.unwrap_or_default(),
         digests: image.repo_digests.unwrap_or_default(),
         env: config.env.unwrap_or_default(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
         command: config.cmd.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
     }

@@ -2,7 +2,7 @@
 
 use crate::engine::docker::Image;
 use crate::engine::names::{self, Names};
-use crate::state::{Container, Hardening, Mount, Network, Role, Volume};
+use crate::state::{Container, Hardening, Mount, Role, Volume};
 use crate::value::ResourceId;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HostConfig, RestartPolicyNameEnum};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,14 +12,14 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub id: ResourceId,
+    /// What the engine calls it.
+    pub name: String,
     pub container: Container,
     /// The engine's id of its image.
     pub image_id: String,
     /// On the environment's private network.
     pub address: Option<IpAddr>,
     pub brought: Brought,
-    /// Why it is not running, when it is not.
-    pub exit: Option<String>,
 }
 
 /// What a container's image says about what to run.
@@ -27,15 +27,7 @@ pub struct Seen {
 pub struct Brought {
     pub entrypoint: Option<Vec<String>>,
     pub command: Option<Vec<String>>,
-}
-
-pub(crate) fn claim(labels: Option<&HashMap<String, String>>) -> Option<ResourceId> {
-    labels.and_then(names::claimed)
-}
-
-pub(crate) fn network(network: bollard::models::Network) -> Option<(ResourceId, Network)> {
-    let id = claim(network.labels.as_ref())?;
-    Some((id, Network { internal: network.internal.unwrap_or_default() }))
+    pub env: Vec<String>,
 }
 
 pub(crate) fn volume_role(volume: &Volume) -> &'static str {
@@ -45,21 +37,20 @@ pub(crate) fn volume_role(volume: &Volume) -> &'static str {
     }
 }
 
-pub(crate) fn volume(volume: bollard::models::Volume) -> Option<(ResourceId, Volume)> {
-    let id = claim(Some(&volume.labels))?;
-    // Anything that is not known to be files is treated as data: that is what is never removed.
-    let volume = match volume.labels.get(names::ROLE).map(String::as_str) {
+/// Anything that is not known to be files is treated as data: that is what is never removed.
+pub fn volume(labels: &HashMap<String, String>) -> Volume {
+    match labels.get(names::ROLE).map(String::as_str) {
         Some("files") => Volume::Files { files: BTreeMap::new() },
         _ => Volume::Data { owner: (0, 0) },
-    };
-    Some((id, volume))
+    }
 }
 
 /// Reads an inspected container; `image` is what its image brings along and the spec does not set.
 pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<&Image>) -> Option<Seen> {
     let config = report.config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
-    let id = names::claimed(&labels)?;
+    let id = names.claimed(&labels)?;
+    let name = report.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
     let host = report.host_config.unwrap_or_default();
     let state = report.state.unwrap_or_default();
     let role = match labels.get(names::ROLE).map(String::as_str) {
@@ -68,9 +59,8 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         _ => Role::App,
     };
     let image_id = report.image.unwrap_or_default();
-    let from_image = |entry: &String| image.is_some_and(|image| image.env.contains(entry));
     let env = config.env.unwrap_or_default();
-    let env = env.iter().filter(|entry| !from_image(entry)).filter_map(|entry| entry.split_once('='));
+    let env = env.iter().filter_map(|entry| entry.split_once('='));
     let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let prefix = format!("{}-", names.project());
     let own_name = |name: &str| name.strip_prefix(&prefix).unwrap_or(name).to_owned();
@@ -82,19 +72,14 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
     let brought = Brought {
         entrypoint: some_words(image.map(|image| image.entrypoint.clone())),
         command: some_words(image.map(|image| image.command.clone())),
+        env: image.map(|image| image.env.clone()).unwrap_or_default(),
     };
     let ulimit = |name: &str| {
         let ulimits = host.ulimits.iter().flatten();
         ulimits.filter(|limit| limit.name.as_deref() == Some(name)).find_map(|limit| limit.hard)
     };
     let restarting = state.restarting.unwrap_or_default();
-    let running = state.running.unwrap_or_default() && !restarting;
-    let exit = (!running).then(|| match (state.oom_killed, state.exit_code, state.error) {
-        (Some(true), ..) => "killed for want of memory".to_owned(),
-        (_, _, Some(error)) if !error.is_empty() => error,
-        (_, Some(code), _) => format!("exit code {code}"),
-        _ => "not started".to_owned(),
-    });
+    let running = state.running.unwrap_or_default() && !restarting && !state.paused.unwrap_or_default();
     let container = Container {
         role,
         image: image_id.clone(),
@@ -111,6 +96,7 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         open_files: unsigned(ulimit("nofile")),
         tmpfs: host.tmpfs.iter().flatten().map(|(path, options)| (path.clone(), tmpfs_size(options))).collect(),
         restart: restart(&host),
+        stop_seconds: unsigned(config.stop_timeout),
         running,
         restarting,
         started: state.status != Some(ContainerStateStatusEnum::CREATED),
@@ -135,9 +121,10 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
                 .into_iter()
                 .collect(),
             init: host.init.unwrap_or_default(),
+            other: other(&host),
         },
     };
-    Some(Seen { id, container, image_id, address, brought, exit })
+    Some(Seen { id, name, container, image_id, address, brought })
 }
 
 /// Volumes by target. Anything else that is mounted shows under its own source, and so as a difference.
@@ -177,6 +164,39 @@ fn ports(host: &HostConfig) -> BTreeMap<String, String> {
         ports.insert(port.clone(), addresses.join(" "));
     }
     ports
+}
+
+/// Everything else about a container's host that is not as the engine leaves it.
+fn other(host: &HostConfig) -> BTreeSet<String> {
+    let mut other = BTreeSet::new();
+    let mut note = |name: &str, value: String| {
+        if !value.is_empty() {
+            other.insert(format!("{name}={value}"));
+        }
+    };
+    let words = |words: &Option<Vec<String>>| words.iter().flatten().cloned().collect::<Vec<_>>().join(",");
+    let number = |number: Option<i64>| number.filter(|number| *number != 0).map_or_else(String::new, |n| n.to_string());
+    // Swap beyond memory; an engine without swap accounting reports none at all.
+    let swap = host.memory_swap.filter(|swap| *swap != 0 && Some(*swap) != host.memory && host.memory > Some(0));
+    note("memory-swap", number(swap));
+    note("memory-reservation", number(host.memory_reservation));
+    note("cpu-shares", number(host.cpu_shares));
+    note("cpu-quota", number(host.cpu_quota));
+    note("cpuset", host.cpuset_cpus.clone().unwrap_or_default());
+    note("dns", words(&host.dns));
+    note("extra-hosts", words(&host.extra_hosts));
+    note("group-add", words(&host.group_add));
+    note("links", words(&host.links));
+    note("volumes-from", words(&host.volumes_from));
+    note("userns", host.userns_mode.clone().unwrap_or_default());
+    note("uts", host.uts_mode.clone().unwrap_or_default());
+    let sysctls: BTreeSet<String> =
+        host.sysctls.iter().flatten().map(|(name, value)| format!("{name}:{value}")).collect();
+    note("sysctls", sysctls.into_iter().collect::<Vec<_>>().join(","));
+    if host.oom_kill_disable == Some(true) {
+        note("oom-kill-disable", "true".to_owned());
+    }
+    other
 }
 
 fn tmpfs_size(options: &str) -> u64 {

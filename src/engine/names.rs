@@ -67,11 +67,17 @@ impl Names {
     }
 }
 
-/// The resource that an object's labels claim it to be.
-pub fn claimed(labels: &HashMap<String, String>) -> Option<ResourceId> {
-    let (kind, name) = labels.get(RESOURCE)?.split_once('/')?;
-    let kind = [ResourceKind::Network, ResourceKind::Volume, ResourceKind::Container]
-        .into_iter()
-        .find(|known| known.as_str() == kind)?;
-    Some(ResourceId { kind, name: name.to_owned() })
+impl Names {
+    /// The resource of this environment that an object's labels claim it to be.
+    pub fn claimed(&self, labels: &HashMap<String, String>) -> Option<ResourceId> {
+        let is = |label: &str, name: &Name| labels.get(label).is_some_and(|value| value == name.as_str());
+        if !is(STACK, &self.stack) || !is(ENVIRONMENT, &self.environment) {
+            return None;
+        }
+        let (kind, name) = labels.get(RESOURCE)?.split_once('/')?;
+        let kind = [ResourceKind::Network, ResourceKind::Volume, ResourceKind::Container]
+            .into_iter()
+            .find(|known| known.as_str() == kind)?;
+        Some(ResourceId { kind, name: name.to_owned() })
+    }
 }

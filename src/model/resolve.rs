@@ -253,7 +253,7 @@ impl Resolver<'_, '_> {
         self.image_name(&image);
         let (default_user, pids, files) = match &kind {
             // The user id of Redis in the official images and in Debian's.
-            Kind::Redis(redis) => ((999, 999), 128, maxclients(redis) + 96),
+            Kind::Redis(redis) => ((999, 999), 128, maxclients(redis).saturating_add(96)),
             Kind::App(_) => ((65532, 65532), 512, 4096),
         };
         let help = "write a numeric id that is not root, such as 999:999";
@@ -440,6 +440,10 @@ impl Resolver<'_, '_> {
         for text in &spec.ports {
             let Some(written) = self.text(text) else { continue };
             match port(&written.value) {
+                Some(value) if ports.iter().any(|port: &Written<Port>| port.value.container == value.container) => {
+                    let message = format!("port {} of the container is published twice", value.container);
+                    self.findings.push(Finding::error("port", message).at(&written.place));
+                }
                 Some(value) => ports.push(Written { value, place: written.place, uses: written.uses }),
                 None => {
                     let message = format!("`{}` is not a port", written.value);
@@ -560,7 +564,7 @@ impl Resolver<'_, '_> {
 
 fn maxclients(redis: &RedisServer) -> u64 {
     let written = redis.settings.get("maxclients").and_then(|written| written.value.first());
-    written.and_then(|text| text.parse().ok()).unwrap_or(10_000)
+    written.and_then(|text| text.parse().ok()).filter(|clients| *clients <= 1_000_000).unwrap_or(10_000)
 }
 
 fn user_id(text: &str) -> Option<(u32, u32)> {

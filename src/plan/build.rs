@@ -31,10 +31,11 @@ pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) ->
     builder.dropped_settings();
     builder.backups(delete_data);
     builder.downgrades();
+    builder.taken();
     builder.images();
     builder.networks();
     builder.volumes();
-    builder.files();
+    builder.files(delete_data);
     builder.services();
     builder.removals(delete_data);
     Plan {
@@ -64,6 +65,7 @@ enum Milestone {
     Image(String),
     Exists(ResourceId),
     FilesWritten,
+    Stopped(String),
     Ready(String),
     Removed(ResourceId),
 }
@@ -124,6 +126,33 @@ impl Builder<'_> {
 
     fn is_missing(&self, id: &ResourceId) -> bool {
         !self.have.state.resources.contains_key(id)
+    }
+
+    /// A name that something has which is not this environment's: it is neither used nor doubled.
+    fn taken(&mut self) {
+        for id in self.want.state.resources.keys().filter(|id| self.have.taken.contains(*id)) {
+            let (stack, environment) = (&self.want.stack, &self.want.environment);
+            let message =
+                format!("{id} would be called {stack}-{environment}-{}, and something else has that name", id.name);
+            let help = "remove or rename what has it, or give this stack or environment another name";
+            self.refusals.push(Finding::error("name-taken", message).about(id.to_string()).help(help));
+        }
+        for (id, resource) in &self.want.state.resources {
+            let (Resource::Container(wanted), Some(had)) = (resource, self.have.state.container(&id.name)) else {
+                continue;
+            };
+            let volume = self.have.state.volume(&format!("{}.data", id.name));
+            if wanted.role == Role::Redis && had.user != wanted.user && volume.is_some() {
+                let message = format!(
+                    "the user of {id} cannot change from {} to {}: its data belongs to the first",
+                    had.user, wanted.user
+                );
+                let help = "leave `user:` as it is, or start a new service";
+                let mut finding = Finding::error("user", message).about(format!("{id} user")).help(help);
+                finding.place = self.want.origin(id, "user").and_then(|origin| origin.place.clone());
+                self.refusals.push(finding);
+            }
+        }
     }
 
     /// A server cannot read what a newer one wrote; found out at its start, the old one would be gone already.
@@ -252,7 +281,8 @@ impl Builder<'_> {
                 let message = format!("`{name}` has to be backed up first, and cannot be read: {why}");
                 let help = "restarting its container makes it read its users and settings from the files again";
                 self.refusals.push(Finding::error("backup", message).about(id.to_string()).help(help));
-            } else if vitals.keys > 0 {
+            } else {
+                // Also of one without keys: some may have come since it was read.
                 let causes = self.causes(&causes);
                 let number = self.step(Action::Backup, &id, [], causes, Effect::Live, Risk::None);
                 self.backups.push(number);
@@ -280,8 +310,28 @@ impl Builder<'_> {
         }
     }
 
+    /// Data of a server that is not there: copied through the container that mounts all volumes, before a server starts on it.
+    fn orphans(&mut self, delete_data: &BTreeSet<String>) {
+        let carrier = ResourceId::container(FILES);
+        let orphans: Vec<ResourceId> = ids(&self.have.state, ResourceKind::Volume)
+            .into_iter()
+            .filter(|id| matches!(self.have.state.volume(&id.name), Some(Volume::Data { .. })))
+            .filter(|id| {
+                let service = id.name.split('.').next().unwrap_or_default();
+                let used = self.want.state.resources.contains_key(id) || delete_data.contains(&id.name);
+                used && self.have.state.container(service).is_none_or(|had| !had.started)
+            })
+            .collect();
+        for id in orphans {
+            let causes = self.causes(&self.changes_of(&id));
+            let after = [self.reached(Milestone::Exists(carrier.clone()))];
+            let number = self.step(Action::Backup, &id, after, causes, Effect::Live, Risk::None);
+            self.backups.push(number);
+        }
+    }
+
     /// Files of all volumes in one request, through the container that mounts them all.
-    fn files(&mut self) {
+    fn files(&mut self, delete_data: &BTreeSet<String>) {
         let id = ResourceId::container(FILES);
         let wanted = self.want.state.container(FILES).is_some();
         if wanted {
@@ -305,10 +355,12 @@ impl Builder<'_> {
                 self.done.insert(Milestone::Exists(id.clone()), number);
             }
         }
+        self.orphans(delete_data);
         self.settings();
         if !wanted {
             return;
         }
+        self.stops();
         let mut volumes = Vec::new();
         let mut causes = Vec::new();
         let mut after = vec![self.reached(Milestone::Exists(id))];
@@ -323,14 +375,44 @@ impl Builder<'_> {
         }
         if !volumes.is_empty() {
             // A setting that the server refused must not reach the file that it starts from.
-            after.extend(
-                self.steps.iter().filter(|step| matches!(step.action, Action::Set { .. })).map(|s| Some(s.number)),
-            );
+            let before = |step: &&Step| matches!(step.action, Action::Set { .. } | Action::Stop);
+            after.extend(self.steps.iter().filter(before).map(|step| Some(step.number)));
             let target = ResourceId::container(FILES);
             let effect =
                 if causes.iter().all(|cause| cause.change.field.is_empty()) { Effect::Create } else { Effect::Live };
             let number = self.step(Action::WriteFiles { volumes }, &target, after, causes, effect, Risk::None);
             self.done.insert(Milestone::FilesWritten, number);
+        }
+    }
+
+    /// Stops what has to start anew for its files. Before they are written: a run that is cut off in between leaves
+    /// something that is not running, and that the next one sees; a process that runs on old files looks like any other.
+    fn stops(&mut self) {
+        for facts in by_need(&self.want.services).into_iter().rev() {
+            let name = facts.name.as_str();
+            let id = ResourceId::container(name);
+            let Some(had) = self.have.state.container(name).filter(|had| had.running || had.restarting) else {
+                continue;
+            };
+            let mut changes = self.changes_of(&id);
+            if !had.running {
+                changes.retain(|change| !is_of_process(change));
+            }
+            if self.worst(facts, &changes) != Means::Restart {
+                continue;
+            }
+            let causes: Vec<Change> = changes
+                .iter()
+                .chain(&self.file_changes(facts))
+                .filter(|change| means(facts.role, change) == Means::Restart)
+                .cloned()
+                .collect();
+            let causes = self.causes(&causes);
+            let risk = self.restart_risk(name, had);
+            let after: Vec<Option<u32>> =
+                self.steps.iter().filter(|step| step.resource == id).map(|step| Some(step.number)).collect();
+            let number = self.step(Action::Stop, &id, after, causes, Effect::Restart, risk);
+            self.done.insert(Milestone::Stopped(name.to_owned()), number);
         }
     }
 
@@ -370,9 +452,10 @@ impl Builder<'_> {
                     self.refuse_directive(facts, had, setting, change);
                     continue;
                 }
-                // What a restart reads from the file need not be set, save for what decides whether data outlives it.
+                // Before a restart too: a value that the server refuses must not be what it starts from. Another image may
+                // know other values, but whether data outlives the stop is decided by the server that stops.
                 let persistence = matches!(setting, "appendonly" | "save");
-                if effect::of(change) != Means::Setting || (worst >= Means::Restart && !persistence) {
+                if effect::of(change) != Means::Setting || (worst >= Means::Replace && !persistence) {
                     continue;
                 }
                 let risk = self.setting_risk(name, had, setting, value);
@@ -486,17 +569,15 @@ impl Builder<'_> {
         }
         let all: Vec<Change> = changes.iter().chain(&files).cloned().collect();
         let relevant = |means: Means| -> Vec<Change> {
-            let of = |change: &Change| match change.field.strip_prefix("files.") {
-                Some(path) => effect::of_file(facts.role, path),
-                None => effect::of(change),
-            };
-            all.iter().filter(|change| of(change) == means).cloned().collect()
+            all.iter().filter(|change| self::means(facts.role, change) == means).cloned().collect()
         };
         match worst {
             Means::None | Means::Setting => {}
             Means::Users if had.running => {
                 let causes = self.causes(&relevant(Means::Users));
-                self.step(Action::LoadUsers, &id, [written], causes, Effect::Live, Risk::None);
+                let loaded = self.step(Action::LoadUsers, &id, [written], causes, Effect::Live, Risk::None);
+                // Those that need it must not start with a password that it does not know yet.
+                self.done.insert(Milestone::Ready(facts.name.to_string()), loaded);
             }
             Means::Update if facts.role == Role::App => {
                 self.update(&id, &changes, []);
@@ -504,7 +585,8 @@ impl Builder<'_> {
             Means::Update => {
                 if !relevant(Means::Users).is_empty() {
                     let causes = self.causes(&relevant(Means::Users));
-                    self.step(Action::LoadUsers, &id, [written], causes, Effect::Live, Risk::None);
+                    let loaded = self.step(Action::LoadUsers, &id, [written], causes, Effect::Live, Risk::None);
+                    self.done.insert(Milestone::Ready(facts.name.to_string()), loaded);
                 }
             }
             Means::Users | Means::Start => {
@@ -520,14 +602,9 @@ impl Builder<'_> {
             }
             Means::Restart => {
                 let causes = self.causes(&relevant(Means::Restart));
-                let risk = self.restart_risk(name, had);
+                before_start.push(self.reached(Milestone::Stopped(name.to_owned())));
                 if facts.role == Role::App && updates && had.running {
                     before_start.push(Some(self.update(&id, &changes, [])));
-                }
-                if had.running || had.restarting {
-                    let stopped =
-                        self.step(Action::Stop, &id, before_start.clone(), causes.clone(), Effect::Restart, risk);
-                    before_start.push(Some(stopped));
                 }
                 self.start(facts, &id, before_start, causes, Effect::Restart, Risk::None);
             }
@@ -585,8 +662,17 @@ impl Builder<'_> {
         let Some(vitals) = self.have.vitals.get(name).filter(|vitals| vitals.keys > 0) else { return Risk::None };
         let want = self.want.state.container(name);
         // Persistence is set on the running server first, so the wanted value is in force at the stop.
-        let setting = |setting: &str| {
-            want.and_then(|want| setting_of(want, setting)).or_else(|| setting_of(had, setting)).unwrap_or_default()
+        let dropped = |setting: &str| {
+            let changes = self.changes.get(&ResourceId::container(name)).into_iter().flatten();
+            changes
+                .into_iter()
+                .any(|change| change.field.strip_prefix("settings.") == Some(setting) && change.after.is_none())
+        };
+        let setting = |setting: &str| match want.and_then(|want| setting_of(want, setting)) {
+            Some(value) => value,
+            // Its default comes back: no append-only file.
+            None if dropped(setting) => "",
+            None => setting_of(had, setting).unwrap_or_default(),
         };
         let durable = setting("appendonly") == "yes" || !setting("save").is_empty();
         if !durable {
@@ -655,6 +741,13 @@ fn conf(state: &State, service: &str) -> BTreeMap<String, (String, usize)> {
 
 fn ids(state: &State, kind: ResourceKind) -> Vec<ResourceId> {
     state.resources.keys().filter(|id| id.kind == kind).cloned().collect()
+}
+
+fn means(role: Role, change: &Change) -> Means {
+    match change.field.strip_prefix("files.") {
+        Some(path) => effect::of_file(role, path),
+        None => effect::of(change),
+    }
 }
 
 /// Whether only a running process can tell.

@@ -5,7 +5,7 @@
 pub mod observe;
 pub mod pull;
 
-use crate::value::Secret;
+use crate::value::{Secret, ServerVersion};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo as _,
@@ -99,6 +99,11 @@ impl Server {
         let wanted = crate::directive::primary(setting);
         let found = pairs.into_iter().find(|(name, _)| crate::directive::primary(name) == wanted);
         found.map(|(_, value)| value).ok_or_else(|| ServerError::Refused(format!("it does not know `{setting}`")))
+    }
+
+    pub async fn version(&self) -> Result<ServerVersion, ServerError> {
+        let version = observe::version(&self.info().await?);
+        Ok(ServerVersion::parse(&version).unwrap_or(ServerVersion::OLDEST))
     }
 
     /// Reads the users' file again; the server takes all of it or nothing.

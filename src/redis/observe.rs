@@ -54,7 +54,11 @@ impl Server {
         server.facts.insert("modules".to_owned(), described(modules, false));
         // Functions came with 7.0; before, the command is not known, and that is an answer.
         server.facts.insert("functions".to_owned(), described(functions, true));
-        let copy = |name: &str| info.get(name).map_or_else(|| Value::Unknown("not reported".to_owned()), Value::text);
+        // Valkey calls its mode by its own name.
+        let copy = |name: &str| {
+            let found = info.get(name).or_else(|| info.get(&name.replace("redis_", "server_")));
+            found.map_or_else(|| Value::Unknown("not reported".to_owned()), Value::text)
+        };
         for (fact, field) in [
             ("role", "role"),
             ("mode", "redis_mode"),
@@ -135,7 +139,7 @@ impl Server {
 }
 
 /// `redis 7.0.15` or `valkey 8.1.1`: Valkey reports a Redis version too, for old clients.
-fn version(info: &BTreeMap<String, String>) -> String {
+pub(super) fn version(info: &BTreeMap<String, String>) -> String {
     match (info.get("valkey_version"), info.get("redis_version")) {
         (Some(version), _) => format!("valkey {version}"),
         (None, Some(version)) => format!("redis {version}"),

@@ -33,6 +33,8 @@ pub struct Container {
     /// Path to size in bytes.
     pub tmpfs: BTreeMap<String, u64>,
     pub restart: String,
+    /// How long the engine waits for it to end before it kills it.
+    pub stop_seconds: u64,
     pub hardening: Hardening,
     pub running: bool,
     /// Ends and is started again by the engine, over and over; then it is not running.
@@ -64,6 +66,8 @@ pub struct Hardening {
     pub log_driver: String,
     pub log_options: BTreeMap<String, String>,
     pub init: bool,
+    /// Whatever else is not as the engine leaves it; nothing, as it is meant.
+    pub other: BTreeSet<String>,
 }
 
 impl Hardening {
@@ -85,6 +89,7 @@ impl Hardening {
                 ("max-size".to_owned(), "10m".to_owned()),
             ]),
             init: false,
+            other: BTreeSet::new(),
         }
     }
 
@@ -107,6 +112,7 @@ impl Hardening {
             put(&format!("log.options.{option}"), value.clone());
         }
         put("init", self.init.to_string());
+        put("other", join(&self.other));
     }
 }
 
@@ -191,6 +197,7 @@ impl Container {
             put(&format!("tmpfs.{path}"), size.to_string());
         }
         put("restart", self.restart.clone());
+        put("stop-seconds", self.stop_seconds.to_string());
         put("running", self.running.to_string());
         self.hardening.fields(&mut fields);
         if let Some(server) = &self.server {

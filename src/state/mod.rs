@@ -91,6 +91,12 @@ pub struct Observed {
     pub vitals: BTreeMap<String, Vitals>,
     /// Of the images that are wanted, those that the engine has.
     pub images: BTreeSet<String>,
+    /// What the engine calls each resource.
+    pub names: BTreeMap<ResourceId, String>,
+    /// Resources whose name something has that is not this environment's.
+    pub taken: BTreeSet<ResourceId>,
+    /// By volume: files of older revisions that still hold something.
+    pub stale: BTreeMap<String, Vec<String>>,
 }
 
 /// What a Redis held when it was read: not comparable, but it decides what a change costs.

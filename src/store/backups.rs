@@ -100,20 +100,40 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// The snapshots among the files of a copied volume, each walked to its end and checked.
-pub fn snapshots(tar: &Path) -> anyhow::Result<Vec<crate::rdb::Summary>> {
-    let mut found = Vec::new();
+/// What a copied volume holds.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Each walked to its end and checked.
+    pub snapshots: Vec<crate::rdb::Summary>,
+    /// Whether there is an append-only file, whole or in parts.
+    pub append_only: bool,
+}
+
+impl Copied {
+    pub fn is_empty(&self) -> bool {
+        self.snapshots.is_empty() && !self.append_only
+    }
+}
+
+/// Looks through the files of a copied volume.
+pub fn copied(tar: &Path) -> anyhow::Result<Copied> {
+    let mut copied = Copied::default();
     let mut archive = tar::Archive::new(File::open(tar)?);
     for entry in archive.entries()? {
         let entry = entry?;
         let path = entry.path()?.into_owned();
-        // A snapshot that the server was writing when it ended has another name.
-        if path.extension().is_some_and(|extension| extension == "rdb") && !path.to_string_lossy().contains("temp-") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What the server was writing when it ended is no part of its data.
+        if name.starts_with("temp-") || !entry.header().entry_type().is_file() {
+            continue;
+        }
+        copied.append_only = copied.append_only || name.contains(".aof");
+        if name.ends_with(".rdb") {
             let walked = crate::rdb::walk(entry);
-            found.push(walked.with_context(|| format!("`{}` in the volume is not whole", path.display()))?);
+            copied.snapshots.push(walked.with_context(|| format!("`{}` in the volume is not whole", path.display()))?);
         }
     }
-    Ok(found)
+    Ok(copied)
 }
 
 /// A backup as it lies there.

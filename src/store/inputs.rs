@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const MAX_SPEC: u64 = 1 << 20;
 const MAX_TEMPLATE: u64 = 1 << 20;
 const MAX_TEMPLATES: usize = 1_000;
+const MAX_TEMPLATES_TEXT: usize = 8 << 20;
 
 /// The text of a project's files.
 #[derive(Debug, Default)]
@@ -87,8 +88,11 @@ fn templates(root: &Path, below: &str, inputs: &mut Inputs, findings: &mut Vec<F
         if kind.is_dir() && relative.matches('/').count() < 8 {
             templates(root, &relative, inputs, findings)?;
         } else if relative.ends_with(".tera") {
-            if inputs.templates.len() >= MAX_TEMPLATES {
-                let message = format!("there are more than {MAX_TEMPLATES} templates");
+            let held: usize = inputs.templates.values().map(String::len).sum();
+            if inputs.templates.len() >= MAX_TEMPLATES || held > MAX_TEMPLATES_TEXT {
+                let megabytes = MAX_TEMPLATES_TEXT >> 20;
+                let message =
+                    format!("there are more than {MAX_TEMPLATES} templates, or more than {megabytes} MB of them");
                 findings.push(Finding::error("too-large", message).at(&Place::file(TEMPLATES)));
                 return Ok(());
             }

@@ -5,12 +5,18 @@ use crate::value::Secret;
 use anyhow::{Context as _, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// No password is longer, and a wrong path may be anything.
 const MAX_SECRET: u64 = 64 << 10;
+/// A vault may ask a person to confirm.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads the named secrets; an error names every one that is missing.
 pub fn read(root: &Path, source: &SecretSource, names: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, Secret>> {
@@ -86,19 +92,41 @@ fn parse(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 fn command(words: &[String], name: &str) -> anyhow::Result<String> {
     let words: Vec<String> = words.iter().map(|word| word.replace("{name}", name)).collect();
     let Some((program, arguments)) = words.split_first() else { bail!("the secrets command is empty") };
-    let output = Command::new(program)
+    let doing = || format!("could not run `{program}` for the secret `{name}`");
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("could not run `{program}` for the secret `{name}`"))?;
-    if !output.status.success() {
-        bail!("`{program}` ended with {} for the secret `{name}`", output.status);
-    }
-    if u64::try_from(output.stdout.len()).unwrap_or(u64::MAX) > MAX_SECRET {
+        .spawn()
+        .with_context(doing)?;
+    let stdout = child.stdout.take().with_context(doing)?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(MAX_SECRET + 1).read_to_end(&mut bytes);
+        // Whoever waited too long is not there any more.
+        let _ = sender.send(read.map(|_| bytes));
+    });
+    let read = receiver.recv_timeout(PATIENCE);
+    let bytes = match read {
+        Ok(bytes) => bytes.with_context(doing)?,
+        Err(_elapsed) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("`{program}` did not answer within {} s for the secret `{name}`", PATIENCE.as_secs());
+        }
+    };
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_SECRET {
+        let _ = child.kill();
+        let _ = child.wait();
         bail!("`{program}` wrote more than {} KB for the secret `{name}`", MAX_SECRET >> 10);
     }
-    let text = String::from_utf8(output.stdout)
+    let status = child.wait().with_context(doing)?;
+    if !status.success() {
+        bail!("`{program}` ended with {status} for the secret `{name}`");
+    }
+    let text = String::from_utf8(bytes)
         .map_err(|_not_shown| anyhow::anyhow!("the secret `{name}` from `{program}` is not text"))?;
     Ok(without_newline(&text))
 }

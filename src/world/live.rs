@@ -1,25 +1,21 @@
 //! The real thing: the engine, the servers it runs, and the disk. One match on the action, one call in each arm.
 
 use crate::backup::{self, Capture, Proof};
-use crate::desired::{Desired, OPERATOR, OPERATOR_PASSWORD, PRIVATE, Readiness, Secrets};
+use crate::desired::{Desired, FILES, OPERATOR, PRIVATE, Readiness, Secrets};
 use crate::directive;
 use crate::engine::archive::Write;
-use crate::engine::inspect::{self, Seen};
+use crate::engine::docker::next_within;
 use crate::engine::{Engine, EngineError, Names};
 use crate::event::{Event, Listener};
 use crate::failure::{Failure, Kind};
-use crate::http;
-use crate::model::Environment;
 use crate::plan::{Action, Step};
 use crate::redis::{self, pull};
-use crate::state::{Observed, Resource, Role, State, Value, Vitals, Volume};
+use crate::state::{Observed, Resource, Value, Volume};
 use crate::store::{self, backups};
-use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
+use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, ServerVersion, Span, bytes};
 use crate::world::World;
 use crate::world::ready::{self, NotReady, REDIS_PORT};
-use futures_util::{StreamExt as _, future};
 use sha2::Digest as _;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,205 +23,6 @@ use std::time::{Duration, Instant};
 
 /// A server that sends nothing for this long while a snapshot is awaited has hung.
 const SNAPSHOT_SILENCE: Duration = Duration::from_secs(60);
-
-/// What the engine said of an environment, before it is compared with what is meant.
-#[derive(Debug)]
-pub struct Report {
-    seen: Vec<Seen>,
-    networks: Vec<(ResourceId, crate::state::Network)>,
-    volumes: Vec<(ResourceId, Volume)>,
-    files: BTreeMap<String, BTreeMap<String, crate::state::File>>,
-    /// Wanted images that the engine has, by reference.
-    images: BTreeMap<String, String>,
-}
-
-impl Report {
-    /// The passwords of lockstep's own user, as they lie in the volumes.
-    pub fn operators(&self) -> BTreeMap<String, Secret> {
-        let mut operators = BTreeMap::new();
-        for (volume, files) in &self.files {
-            if let (Some((service, _)), Some(file)) = (volume.split_once('.'), files.get(OPERATOR_PASSWORD)) {
-                operators.insert(service.to_owned(), Secret::new(file.content.clone()));
-            }
-        }
-        operators
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.seen.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
-    }
-}
-
-/// Asks the engine for everything that carries the environment's labels. Sends nothing that changes anything.
-pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environment>) -> Result<Report, EngineError> {
-    let wanted: BTreeSet<&str> = environment
-        .iter()
-        .flat_map(|environment| environment.services.values())
-        .filter_map(|service| service.locked.as_deref())
-        .collect();
-    let images =
-        future::try_join_all(wanted.into_iter().map(|reference| async move {
-            Ok::<_, EngineError>((reference.to_owned(), engine.image(reference).await?))
-        }));
-    let expected: Vec<String> =
-        environment.iter().flat_map(|e| e.services.keys()).map(|name| names.container(name.as_str())).collect();
-    let carrier = names.container(crate::desired::FILES);
-    // By name, so that nothing waits for the list; what the list has besides is asked for after it.
-    let by_name = future::join_all(expected.iter().chain([&carrier]).map(|name| engine.container(name)));
-    let files = async {
-        match engine.read_files(&carrier).await {
-            Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
-            other => other,
-        }
-    };
-    let (listed, networks, volumes, images, by_name, files) =
-        tokio::join!(engine.containers(names), engine.networks(names), engine.volumes(names), images, by_name, files,);
-    let (listed, images) = (listed?, images?);
-    let mut reports = Vec::new();
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    for report in by_name {
-        match report {
-            Ok(report) => {
-                known.extend(report.id.clone());
-                reports.push(report);
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let others = listed.iter().filter(|(id, claim)| !known.contains(id) && claim.is_some());
-    for report in future::join_all(others.map(|(id, _)| engine.container(id))).await {
-        match report {
-            Ok(report) => reports.push(report),
-            // Gone between the list and the look.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mine: BTreeSet<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
-    let mut by_id: BTreeMap<String, &crate::engine::docker::Image> = BTreeMap::new();
-    for image in images.iter().filter_map(|(_, image)| image.as_ref()) {
-        by_id.insert(image.id.clone(), image);
-    }
-    let mut seen = Vec::new();
-    for report in reports {
-        // A container that has the name and not the labels is somebody else's.
-        if !report.id.as_deref().is_some_and(|id| mine.contains(id)) {
-            continue;
-        }
-        let image = report.image.as_ref().and_then(|id| by_id.get(id)).copied();
-        seen.extend(inspect::container(names, report, image));
-    }
-    Ok(Report {
-        seen,
-        networks: networks?,
-        volumes: volumes?,
-        files: files?,
-        images: images
-            .iter()
-            .filter_map(|(reference, image)| Some((reference.clone(), image.as_ref()?.id.clone())))
-            .collect(),
-    })
-}
-
-/// Completes a report with what the servers say of themselves, in the terms of what is meant.
-pub async fn observe(report: Report, want: &Desired) -> Observed {
-    let operators = report.operators();
-    let mut state = State::default();
-    let mut vitals = BTreeMap::new();
-    for (id, network) in report.networks {
-        state.resources.insert(id, Resource::Network(network));
-    }
-    let mut files = report.files;
-    for (id, mut volume) in report.volumes {
-        if let (Volume::Files { files: found }, Some(lying)) = (&mut volume, files.remove(&id.name)) {
-            *found = lying;
-            // Whether a file may be shown, the spec says.
-            if let Some(Volume::Files { files: wanted }) = want.state.volume(&id.name) {
-                for (path, file) in found.iter_mut() {
-                    file.secret = wanted.get(path).is_none_or(|wanted| wanted.secret);
-                }
-            }
-        }
-        state.resources.insert(id, Resource::Volume(volume));
-    }
-    let asked = report.seen.iter().map(|seen| async {
-        match seen.container.role {
-            _ if !seen.container.running => None,
-            Role::Redis => {
-                let wanted = want.state.container(&seen.id.name).and_then(|container| container.server.as_ref());
-                let (server, vitals) = ask(seen, operators.get(&seen.id.name), wanted).await;
-                Some((server, Some(vitals)))
-            }
-            Role::App => Some((health(seen, want).await?, None)),
-            Role::Files => None,
-        }
-    });
-    let answers = future::join_all(asked).await;
-    for (seen, answer) in report.seen.iter().zip(answers) {
-        let mut container = seen.container.clone();
-        if let Some(wanted) = want.state.container(&seen.id.name) {
-            // What the image brings along is no difference to a spec that leaves it to the image.
-            if wanted.entrypoint.is_none() && container.entrypoint == seen.brought.entrypoint {
-                container.entrypoint = None;
-            }
-            if wanted.command.is_none() && container.command == seen.brought.command {
-                container.command = None;
-            }
-            // The same bytes under the name that the lock has for them.
-            if report.images.get(&wanted.image) == Some(&seen.image_id) {
-                container.image.clone_from(&wanted.image);
-            }
-            if wanted.role == Role::Files {
-                container.image.clone_from(&wanted.image);
-            }
-        }
-        if let Some((server, read)) = answer {
-            container.server = Some(server);
-            vitals.extend(read.map(|read| (seen.id.name.clone(), read)));
-        }
-        state.resources.insert(seen.id.clone(), Resource::Container(Box::new(container)));
-    }
-    Observed { state, vitals, images: report.images.into_keys().collect() }
-}
-
-/// What an application answers on its health page, as a fact about it.
-async fn health(seen: &Seen, want: &Desired) -> Option<crate::state::Server> {
-    let facts = want.service(&seen.id.name)?;
-    let Readiness::Http { path, port } = &facts.ready else { return None };
-    let answer = match seen.address {
-        Some(ip) => http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await,
-        None => Err("it has no address on its network".to_owned()),
-    };
-    let answer = match answer {
-        Ok(status) => Value::text(format!("status {status}")),
-        Err(why) => Value::Unknown(why),
-    };
-    Some(crate::state::Server { facts: BTreeMap::from([("health".to_owned(), answer)]), ..Default::default() })
-}
-
-async fn ask(
-    seen: &Seen,
-    operator: Option<&Secret>,
-    want: Option<&crate::state::Server>,
-) -> (crate::state::Server, Vitals) {
-    let asked = async {
-        let address = seen.address.ok_or("it has no address on its network")?;
-        let password = operator.ok_or("the password of user `lockstep` is not in its volume")?;
-        let server = redis::connect(SocketAddr::new(address, REDIS_PORT), OPERATOR, password).await;
-        let server = server.map_err(|error| error.to_string())?;
-        server.observe(want).await.map_err(|error| error.to_string())
-    };
-    asked.await.unwrap_or_else(|why: String| {
-        let mut server = want.cloned().unwrap_or_default();
-        for value in server.settings.values_mut() {
-            *value = Value::Unknown(why.clone());
-        }
-        server.users.clear();
-        server.facts = BTreeMap::from([("version".to_owned(), Value::Unknown(why.clone()))]);
-        (server, Vitals { unreadable: Some(why), ..Vitals::default() })
-    })
-}
 
 /// Performs steps on an environment.
 #[derive(Debug)]
@@ -246,7 +43,7 @@ pub struct Live<'a> {
 impl World for Live<'_> {
     async fn perform(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
         let id = &step.resource;
-        let name = self.names.of(id);
+        let name = self.name(id);
         match &step.action {
             Action::Build { service } => self.build(service, listener).await,
             Action::Pull { image } => {
@@ -260,7 +57,10 @@ impl World for Live<'_> {
             Action::Set { setting, value } => self.set(step, setting, value).await,
             Action::LoadUsers => {
                 let server = self.server(step).await?;
-                server.load_users().await.map_err(|error| self.server_failed(step, error))?;
+                if let Err(error) = server.load_users().await {
+                    let failure = self.server_failed(step, error);
+                    return Err(self.put_back(id, failure).await);
+                }
                 Ok("users loaded".to_owned())
             }
             Action::Update => {
@@ -306,16 +106,17 @@ impl Live<'_> {
         })
     }
 
+    /// What the engine calls a resource: by what it is, when it is there, and not by what it should be called.
+    fn name(&self, id: &ResourceId) -> String {
+        self.observed.names.get(id).cloned().unwrap_or_else(|| self.names.of(id))
+    }
+
     async fn create(&self, step: &Step) -> Result<String, Failure> {
         let id = &step.resource;
         let created = match self.desired.state.resources.get(id) {
             Some(Resource::Network(network)) => self.engine.create_network(&self.names, id, network.internal).await,
             Some(Resource::Volume(volume)) => self.engine.create_volume(&self.names, id, volume).await,
-            Some(Resource::Container(container)) => {
-                let service = self.desired.service(&id.name);
-                let grace = service.map_or(Span::seconds(10), |facts| facts.stop_grace);
-                self.engine.create_container(&self.names, id, container, grace).await
-            }
+            Some(Resource::Container(container)) => self.engine.create_container(&self.names, id, container).await,
             None => return Err(Failure::message(Kind::Error, format!("{id} is in the plan and not in the spec"))),
         };
         created.map_err(|error| self.failed(step, error))?;
@@ -325,9 +126,9 @@ impl Live<'_> {
     async fn remove(&self, step: &Step) -> Result<String, Failure> {
         let id = &step.resource;
         let removed = match id.kind {
-            ResourceKind::Network => self.engine.remove_network(&self.names, id).await,
-            ResourceKind::Volume => self.engine.remove_volume(&self.names, id).await,
-            ResourceKind::Container => self.engine.remove_container(&self.names.of(id)).await,
+            ResourceKind::Network => self.engine.remove_network(&self.name(id)).await,
+            ResourceKind::Volume => self.engine.remove_volume(&self.name(id)).await,
+            ResourceKind::Container => self.engine.remove_container(&self.name(id)).await,
         };
         removed.map_err(|error| self.failed(step, error))?;
         Ok("removed".to_owned())
@@ -337,16 +138,32 @@ impl Live<'_> {
         let writes: Vec<Write<'_>> = volumes
             .iter()
             .filter_map(|name| match self.desired.state.volume(name)? {
-                Volume::Files { files } => Some(Write::Files { volume: name, files }),
+                Volume::Files { files } => Some(Write::Files { volume: name, files, stale: self.stale(name) }),
                 Volume::Data { owner } => Some(Write::Data { volume: name, owner: *owner }),
             })
             .collect();
         // The name says nothing of the content, which may be secret.
         let revision = store::random_hex::<8>().map_err(|error| Failure::new(Kind::Error, error))?;
         let revision = format!("{}-{revision}", store::now().as_second());
-        let carrier = self.names.container(crate::desired::FILES);
+        let carrier = self.names.container(FILES);
         self.engine.write_files(&carrier, &writes, &revision).await.map_err(|error| self.failed(step, error))?;
         Ok("written".to_owned())
+    }
+
+    /// Users that the server refused must not be what it starts from: the files that were in force come back.
+    async fn put_back(&self, id: &ResourceId, failure: Failure) -> Failure {
+        let volume = format!("{}.etc.redis", id.name);
+        let Some(Volume::Files { files }) = self.observed.state.volume(&volume) else { return failure };
+        let write = Write::Files { volume: &volume, files, stale: &[] };
+        let revision = format!("{}-put-back", store::now().as_millisecond());
+        match self.engine.write_files(&self.names.container(FILES), &[write], &revision).await {
+            Ok(()) => failure.help("its users are as they were, and so is the file that it starts from"),
+            Err(error) => failure.help(format!("the file that it starts from holds the refused users: {error}")),
+        }
+    }
+
+    fn stale(&self, volume: &str) -> &[String] {
+        self.observed.stale.get(volume).map_or(&[], Vec::as_slice)
     }
 
     async fn build(&self, service: &Name, listener: &impl Listener) -> Result<String, Failure> {
@@ -388,7 +205,11 @@ impl Live<'_> {
 
     async fn set(&self, step: &Step, setting: &str, value: &str) -> Result<String, Failure> {
         let server = self.server(step).await?;
-        let after = server.set(setting, value).await.map_err(|error| self.server_failed(step, error))?;
+        let version = server.version().await.map_err(|error| self.server_failed(step, error))?;
+        let after = server
+            .set(&directive::spelled(setting, version), value)
+            .await
+            .map_err(|error| self.server_failed(step, error))?;
         let after = directive::canonical(setting, &[after]);
         if after != directive::canonical(setting, &[value.to_owned()]) {
             let message = format!("{setting} was set to {value} on {}, and reads back as {after}", step.resource);
@@ -428,10 +249,12 @@ impl Live<'_> {
     async fn backup(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
         let refused = |failure: Failure| {
             let kind = if failure.kind == Kind::Engine { Kind::Engine } else { Kind::Backup };
-            Failure { kind, ..failure }.help("nothing was changed; a change starts only after its backup is proven")
+            let help = failure.help.clone();
+            let said = help.unwrap_or_else(|| "a change starts only after its backup is proven".to_owned());
+            Failure { kind, ..failure }.help(said)
         };
         let running = self.observed.state.container(&step.resource.name).is_some_and(|container| container.running);
-        if !running {
+        if !running || step.resource.kind == ResourceKind::Volume {
             return self.copy(step, listener).await.map_err(refused);
         }
         let (address, password) = self.reach(step).await.map_err(refused)?;
@@ -449,32 +272,80 @@ impl Live<'_> {
         Ok(format!("{}: {} keys, {}", taken.id, taken.keys, bytes::about(taken.size_bytes)))
     }
 
-    /// Copies the data volume of a server that does not run.
+    /// Copies the data volume of a server that does not run, or is not there any more.
     async fn copy(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
-        let name = &step.resource.name;
+        let (container, path, service) = match step.resource.kind {
+            ResourceKind::Volume => {
+                let service = step.resource.name.split('.').next().unwrap_or_default();
+                (self.names.container(FILES), format!("/d/{}", step.resource.name), service)
+            }
+            _ => (self.name(&step.resource), "/data".to_owned(), step.resource.name.as_str()),
+        };
         let failed =
-            |error: anyhow::Error| Failure::new(Kind::Backup, error.context(format!("could not back up {name}")));
+            |error: anyhow::Error| Failure::new(Kind::Backup, error.context(format!("could not back up {service}")));
         let began = Instant::now();
-        let capture = capture(&self.names, name, &self.reason, self.observed_image(name), &self.revision)?;
+        let capture = capture(&self.names, service, &self.reason, self.observed_image(service), &self.revision)?;
         let mut draft = backups::draft(&self.backups, &capture.id).map_err(failed)?;
         let mut file = draft.file().map_err(failed)?;
         let mut hash = sha2::Sha256::new();
         let mut size_bytes = 0;
-        let container = self.names.of(&step.resource);
-        let mut chunks = std::pin::pin!(self.engine.download(&container, "/data"));
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| failed(error.into()))?;
+        let mut chunks = std::pin::pin!(self.engine.download(&container, &path));
+        while let Some(chunk) = next_within(&mut chunks).await.map_err(|error| failed(error.into()))? {
             hash.update(&chunk);
             file.write_all(&chunk).map_err(|error| failed(error.into()))?;
             size_bytes += u64::try_from(chunk.len()).unwrap_or(0);
             listener.hear(Event::Bytes { number: step.number, done: size_bytes });
         }
-        let snapshots = backups::snapshots(&draft.path()).map_err(failed)?;
+        let copied = backups::copied(&draft.path()).map_err(failed)?;
+        if copied.is_empty() {
+            return Ok("its volume holds no data".to_owned());
+        }
+        self.loadable(service, &copied)?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let sha256 = Digest::from_hash(&hash.finalize());
-        let manifest = backup::copy_manifest(&capture, &snapshots, size_bytes, &sha256, elapsed_ms);
+        let manifest = backup::copy_manifest(&capture, &copied.snapshots, size_bytes, &sha256, elapsed_ms);
         draft.keep(&manifest).map_err(failed)?;
         Ok(format!("{}: its volume copied, {}", manifest.id, bytes::about(size_bytes)))
+    }
+
+    /// Whether the server that is meant would find again what lies in the volume.
+    fn loadable(&self, service: &str, copied: &backups::Copied) -> Result<(), Failure> {
+        let server = self.desired.state.container(service).and_then(|container| container.server.as_ref());
+        let Some(server) = server else { return Ok(()) };
+        let keys: u64 = copied.snapshots.iter().map(crate::rdb::Summary::keys).sum();
+        let appends = server.settings.get("appendonly") == Some(&Value::text("yes"));
+        // Redis 7 with `appendonly yes` and no append-only file starts empty, and its next save overwrites the snapshot.
+        if appends && !copied.append_only && keys > 0 {
+            let message = format!(
+                "{service} would start empty: with `appendonly: yes` it reads no snapshot, and its volume holds {keys} keys in one"
+            );
+            return Err(Failure::message(Kind::Backup, message).help(
+                "apply once with `appendonly: no`, then set it to `yes`: lockstep changes that on the running server",
+            ));
+        }
+        if !appends && copied.append_only && keys > 0 {
+            let message =
+                format!("{service} would start without what its append-only file holds: `appendonly` is not `yes`");
+            return Err(Failure::message(Kind::Backup, message).help(
+                "apply once with `appendonly: yes`, then change it: lockstep changes that on the running server",
+            ));
+        }
+        let wanted = match server.facts.get("version") {
+            Some(Value::Text(text)) => ServerVersion::parse(text),
+            _ => None,
+        };
+        let wrote = copied
+            .snapshots
+            .iter()
+            .filter_map(backup::server_of)
+            .find(|wrote| wanted.is_some_and(|wanted| !wanted.reads_data_of(*wrote)));
+        match (wrote, wanted) {
+            (Some(wrote), Some(wanted)) => {
+                let message = format!("{wanted} cannot load the data that {wrote} left in the volume of {service}");
+                Err(Failure::message(Kind::Backup, message).help("keep the version that wrote it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn observed_image(&self, name: &str) -> String {
@@ -532,9 +403,7 @@ impl Live<'_> {
     fn without_secrets(&self, line: &str) -> String {
         let mut shown: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         for secret in self.secrets.values.values().chain(self.secrets.operators.values()) {
-            if let Ok(value) = std::str::from_utf8(secret.reveal())
-                && value.len() >= 4
-            {
+            for value in String::from_utf8_lossy(secret.reveal()).lines().filter(|value| value.len() >= 4) {
                 shown = shown.replace(value, crate::value::secret::HIDDEN);
             }
         }

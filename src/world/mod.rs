@@ -1,6 +1,7 @@
 //! Where a plan meets the world; the one seam that tests replace.
 
 pub mod live;
+pub mod observe;
 pub mod ready;
 
 use crate::event::Listener;

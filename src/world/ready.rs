@@ -43,8 +43,10 @@ pub async fn wait(
     let mut address: Option<IpAddr> = None;
     let mut last = "it has no address yet".to_owned();
     let mut limit = within.duration();
+    let mut since: Option<String> = None;
     loop {
-        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+        let settled = *ready == Readiness::Running && began.elapsed() >= SETTLE;
+        if settled || looked.is_none_or(|at| at.elapsed() >= LOOK) {
             match engine.container(container).await {
                 Ok(report) => {
                     let state = report.state.unwrap_or_default();
@@ -55,6 +57,11 @@ pub async fn wait(
                             if killed { "killed for want of memory".to_owned() } else { format!("exit code {code}") };
                         return Err(NotReady::Ended(why));
                     }
+                    // Started again since the first look: it does not stay up, however often it is found running.
+                    if since.is_some() && since != state.started_at {
+                        return Err(NotReady::Ended("it ended and was started again".to_owned()));
+                    }
+                    since = state.started_at;
                     let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
                     address = networks.get(network).and_then(|end| end.ip_address.as_deref()?.parse().ok());
                 }
@@ -63,7 +70,7 @@ pub async fn wait(
             looked = Some(Instant::now());
         }
         match (ready, address) {
-            (Readiness::Running, _) if began.elapsed() >= SETTLE => return Ok(()),
+            (Readiness::Running, _) if settled => return Ok(()),
             (Readiness::Running, _) | (_, None) => {}
             (Readiness::Redis, Some(ip)) => match redis_answers(SocketAddr::new(ip, REDIS_PORT), operator).await {
                 Ok(()) => return Ok(()),
