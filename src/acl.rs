@@ -2,7 +2,7 @@
 //!
 //! The same rules are written in a file by us and reported by the server, which words them its own
 //! way; both sides become a [`User`]. Which commands a rule amounts to only the server knows:
-//! `redis::acl` compares those.
+//! `redis::observe` compares those.
 
 use crate::state::User;
 use std::collections::BTreeSet;
@@ -52,6 +52,20 @@ pub fn user(rules: &str) -> User {
     }
     user.commands = commands.join(" ");
     user
+}
+
+/// The rules that make a user who has none into this one.
+pub fn rules(user: &User) -> Vec<String> {
+    let mut rules = vec![if user.enabled { "on" } else { "off" }.to_owned()];
+    rules.extend(user.passwords.iter().map(|hash| format!("#{hash}")));
+    if user.without_password {
+        rules.push("nopass".to_owned());
+    }
+    rules.extend(user.keys.iter().cloned());
+    rules.extend(user.channels.iter().cloned());
+    rules.extend(user.commands.split_whitespace().map(str::to_owned));
+    rules.extend(user.selectors.iter().cloned());
+    rules
 }
 
 /// Words, save that a selector in parentheses is one.

@@ -1,7 +1,7 @@
 //! What a backup says about itself, and what makes one count.
 
 use crate::rdb::{Checksum, Summary};
-use crate::value::{Digest, Name, ServerVersion};
+use crate::value::{Digest, Name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,6 +63,8 @@ pub struct Capture {
     pub taken_at: String,
     pub reason: String,
     pub image: String,
+    /// `redis 7.0.15`, as the server itself says; empty when it could not be asked.
+    pub server: String,
     pub revision: Digest,
 }
 
@@ -101,7 +103,10 @@ pub fn manifest(
         taken_at: capture.taken_at.clone(),
         reason: capture.reason.clone(),
         state,
-        server: format!("{family} {}", summary.server_version.as_deref().unwrap_or("unknown")),
+        server: match capture.server.as_str() {
+            "" => summary.server_version.clone().unwrap_or_else(|| "unknown".to_owned()),
+            server => server.to_owned(),
+        },
         image: capture.image.clone(),
         revision: capture.revision.to_string(),
         file: SNAPSHOT.to_owned(),
@@ -151,14 +156,4 @@ pub fn copy_manifest(
         size_bytes,
         ..manifest(capture, newest, sha256, ("", 0), elapsed_ms)
     }
-}
-
-/// The server that wrote a snapshot, as it says itself.
-pub fn server_of(summary: &Summary) -> Option<ServerVersion> {
-    let version = summary.server_version.as_deref()?;
-    let family = match summary.family {
-        crate::rdb::Family::Redis => "redis",
-        crate::rdb::Family::Valkey => "valkey",
-    };
-    ServerVersion::parse(&format!("{family} {version}"))
 }

@@ -213,9 +213,6 @@ impl Builder<'_, '_> {
         let mut facts: BTreeMap<String, Value> =
             version.map(|version| ("version".to_owned(), version)).into_iter().collect();
         facts.insert("role".to_owned(), Value::text("master"));
-        if !conf.lines().any(|line| line.trim_start().starts_with("loadmodule")) {
-            facts.insert("modules".to_owned(), Value::text("none"));
-        }
         container.server = Some(Server { settings, users, facts });
         self.finish(service, container, Readiness::Redis);
     }
@@ -318,15 +315,8 @@ impl Builder<'_, '_> {
         let lines: Vec<UserLine> = users
             .iter()
             .map(|(name, user)| {
-                let words = |set: &BTreeSet<String>| set.iter().map(|word| format!("{word} ")).collect::<String>();
-                let passwords: String = user.passwords.iter().map(|hash| format!("#{hash} ")).collect();
-                let switch = if user.enabled { "on" } else { "off" };
-                let rules = format!(
-                    "{switch} resetpass {passwords}resetkeys {}{channels}{}{}",
-                    words(&user.keys),
-                    words(&user.channels),
-                    user.commands
-                );
+                // What a version would give a user unasked is taken first.
+                let rules = format!("resetpass resetkeys {channels}{}", acl::rules(user).join(" "));
                 UserLine { name: name.clone(), rules }
             })
             .collect();
@@ -537,7 +527,7 @@ struct UserLine {
 /// What lockstep may do in a Redis: read its state, change settings and users, copy its data; no key is open to it.
 fn operator_rules(server: ServerVersion) -> String {
     let mut rules = String::from(
-        "on -@all +ping +info +dbsize +config|get +config|set +acl|list +acl|cat +acl|load +acl|whoami \
+        "on -@all +ping +info +dbsize +config|get +config|set +acl|list +acl|cat +acl|setuser +acl|deluser \
          +module|list +psync +replconf +client|setname",
     );
     if server.speaks(7, 0) {

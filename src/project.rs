@@ -13,6 +13,7 @@ use crate::store::inputs::{self, Inputs};
 use crate::value::{Digest, Located, Name, Place, Secret, Sources};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Where an engine listens that nobody says otherwise of.
 pub const LOCAL: &str = "unix:///var/run/docker.sock";
@@ -83,7 +84,7 @@ fn check(inputs: Inputs, scope: &Scope, mut findings: Vec<Finding>) -> (Option<P
     (project, findings)
 }
 
-fn build(inputs: Inputs, scope: &Scope, findings: &mut Vec<Finding>) -> Option<Project> {
+fn build(inputs: Inputs, scope_of: &Scope, findings: &mut Vec<Finding>) -> Option<Project> {
     let templates = Templates::compile(inputs::TEMPLATES, inputs.templates, findings);
     let spec = inputs.stack.as_ref().and_then(|text| parse::parse(inputs::STACK, text, findings));
     let mut environments = BTreeMap::new();
@@ -108,16 +109,30 @@ fn build(inputs: Inputs, scope: &Scope, findings: &mut Vec<Finding>) -> Option<P
         let help = "write environments/staging.yaml with `values:` and `secrets:`";
         findings.push(Finding::error("no-environment", "the stack has no environment").at(&spec.place).help(help));
     }
+    let wrong_already = finding::has_errors(findings);
     let mut resolved = BTreeMap::new();
-    for (name, environment) in &environments {
-        let inputs =
-            resolve::Inputs { spec: &spec, environment, all: &environments, templates: &templates, lock: &lock };
-        let environment = resolve::resolve(&inputs, findings);
-        if scope.holds(name) && !finding::has_errors(findings) {
-            desired::build(&environment, &templates, &placeholders(), findings);
+    // Environments do not look at each other's results, so they are worked out at the same time.
+    thread::scope(|scope| {
+        let (spec, all, templates, lock) = (&spec, &environments, &templates, &lock);
+        let work: Vec<_> = environments
+            .iter()
+            .map(|(name, environment)| {
+                scope.spawn(move || {
+                    let mut found = Vec::new();
+                    let inputs = resolve::Inputs { spec, environment, all, templates, lock };
+                    let environment = resolve::resolve(&inputs, &mut found);
+                    if scope_of.holds(name) && !wrong_already && !finding::has_errors(&found) {
+                        desired::build(&environment, templates, &placeholders(), &mut found);
+                    }
+                    (name.clone(), environment, found)
+                })
+            })
+            .collect();
+        for (name, environment, found) in work.into_iter().filter_map(|work| work.join().ok()) {
+            resolved.insert(name, environment);
+            findings.extend(found);
         }
-        resolved.insert(name.clone(), environment);
-    }
+    });
     port_clashes(&resolved, findings);
     dormant(&spec, &environments, findings);
     unlocked(&spec, &lock, findings);

@@ -3,6 +3,8 @@
 //! `docs/benchmarks.md` says what each group compares and why. Whatever is made here carries a name that begins
 //! with `bench-<process id>-` and is removed at the end, also after a failure or a signal.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to whoever started it")]
+
 mod cold;
 mod compose;
 mod engine;
@@ -90,6 +92,10 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let mut failed = Vec::new();
     for (name, group) in groups {
+        if workshop::go_on().is_err() {
+            failed.push(*name);
+            continue;
+        }
         eprintln!("{name}");
         match group(&workshop, &options) {
             Ok(measured) => rows.extend(measured),

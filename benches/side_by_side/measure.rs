@@ -1,6 +1,6 @@
 //! Samples, what they amount to, and how that is shown.
 
-use crate::workshop::Facts;
+use crate::workshop::{self, Facts};
 use serde_json::{Value, json};
 
 /// What was measured of one contender, one sample per round.
@@ -214,12 +214,12 @@ pub fn rounds<const N: usize>(
         for turn in 0..N {
             let index = (round + turn) % N;
             if let (Some((name, contender)), Some(series)) = (contenders.get_mut(index), measured.get_mut(index)) {
+                workshop::go_on()?;
                 let sample = contender().map_err(|error| error.context(format!("{name}, round {}", round + 1)))?;
                 series.0.push(sample);
             }
         }
-        eprint!("\r  round {} of {count}", round + 1);
+        eprintln!("  round {} of {count}", round + 1);
     }
-    eprintln!();
     Ok(measured)
 }

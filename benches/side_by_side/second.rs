@@ -43,7 +43,8 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
     let before = ids(workshop)?;
 
     let containers: Vec<String> = stack.awaited_lockstep().into_iter().map(|one| one.container).collect();
-    let mut bare = Bare::open(&containers, &format!("{}-{ENVIRONMENT}", stack.name))?;
+    let paths = bare_paths(&containers, &format!("{}-{ENVIRONMENT}", stack.name));
+    let mut engine = Connection::open()?;
     let up = &["up", "-d"];
     let [apply, plugin, alone, waiting, one_by_one, at_once, check] = rounds(
         options.rounds(25, 4),
@@ -60,10 +61,10 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
             ("docker compose up -d, service_healthy", &mut || healthy.run(How::Plugin, up)),
             ("bare calls", &mut || {
                 let began = Instant::now();
-                bare.one_by_one()?;
+                paths.iter().try_for_each(|path| engine.read(path).map(|_| ()))?;
                 Ok(began.elapsed().as_secs_f64())
             }),
-            ("bare calls at once", &mut || Bare::at_once(&containers)),
+            ("bare calls at once", &mut || bare_at_once(&paths)),
             ("lockstep check", &mut || Ok(timed(&mut workshop.lockstep(&project, &["check"]))?.seconds)),
         ],
     )?;
@@ -117,48 +118,26 @@ fn ids(workshop: &Workshop) -> anyhow::Result<Vec<String>> {
 }
 
 /// What has to be asked to know what runs, and nothing else.
-struct Bare {
-    engine: Connection,
-    paths: Vec<String>,
+fn bare_paths(containers: &[String], compose_project: &str) -> Vec<String> {
+    let mine = engine::filter("label", &[format!("com.docker.compose.project={compose_project}")]);
+    let lists = [format!("/containers/json?all=1&{mine}"), format!("/networks?{mine}"), format!("/volumes?{mine}")];
+    lists.into_iter().chain(containers.iter().map(|name| format!("/containers/{name}/json"))).collect()
 }
 
-impl Bare {
-    fn open(containers: &[String], compose_project: &str) -> anyhow::Result<Bare> {
-        let mine = engine::filter("label", &[format!("com.docker.compose.project={compose_project}")]);
-        let mut paths =
-            vec![format!("/containers/json?all=1&{mine}"), format!("/networks?{mine}"), format!("/volumes?{mine}")];
-        paths.extend(inspections(containers));
-        let mut engine = Connection::open()?;
+/// A connection for each, opened before the clock starts; seconds.
+fn bare_at_once(paths: &[String]) -> anyhow::Result<f64> {
+    let mut engines = paths.iter().map(|_| Connection::open()).collect::<anyhow::Result<Vec<_>>>()?;
+    for engine in &mut engines {
         engine.read("/version")?;
-        Ok(Bare { engine, paths })
     }
-
-    /// One connection that is already open.
-    fn one_by_one(&mut self) -> anyhow::Result<()> {
-        self.paths.iter().try_for_each(|path| self.engine.read(path).map(|_| ()))
-    }
-
-    /// A connection for each, opened before the clock starts; seconds.
-    fn at_once(containers: &[String]) -> anyhow::Result<f64> {
-        let lists = ["/containers/json?all=1", "/networks", "/volumes"].map(str::to_owned);
-        let paths: Vec<String> = lists.into_iter().chain(inspections(containers)).collect();
-        let mut engines = paths.iter().map(|_| Connection::open()).collect::<anyhow::Result<Vec<_>>>()?;
-        for engine in &mut engines {
-            engine.read("/version")?;
-        }
-        let began = Instant::now();
-        std::thread::scope(|scope| {
-            let asked: Vec<_> = engines
-                .iter_mut()
-                .zip(&paths)
-                .map(|(engine, path)| scope.spawn(move || engine.read(path).map(|_| ())))
-                .collect();
-            asked.into_iter().try_for_each(|asked| asked.join().unwrap_or_else(|_| bail!("a request broke off")))
-        })?;
-        Ok(began.elapsed().as_secs_f64())
-    }
-}
-
-fn inspections(containers: &[String]) -> impl Iterator<Item = String> {
-    containers.iter().map(|name| format!("/containers/{name}/json"))
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = engines
+            .iter_mut()
+            .zip(paths)
+            .map(|(engine, path)| scope.spawn(move || engine.read(path).map(|_| ())))
+            .collect();
+        asked.into_iter().try_for_each(|asked| asked.join().unwrap_or_else(|_| bail!("a request broke off")))
+    })?;
+    Ok(began.elapsed().as_secs_f64())
 }

@@ -44,6 +44,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
         let awaited = Awaited { container, network: format!("{name}-{ENVIRONMENT}-private"), kind: Kind::Redis };
         ready::wait_for_all(std::slice::from_ref(&awaited))?;
         let address = awaited.address(&mut Connection::open()?)?.context("the server has no address")?;
+        workshop::go_on()?;
         eprintln!("  filling: {what}");
         match service {
             "small" => fill(address, keys, small)?,

@@ -265,26 +265,13 @@ services:
     pub fn bodies(&self, prefix: &str, given: &Path, base: u16) -> Vec<Body> {
         let given = given.display();
         let network = |name: &str| format!("{prefix}-{name}");
-        let common = |memory: u64, pids: u64, files: u64, networks: &str| {
-            json!({
-                "NetworkMode": network(networks), "Memory": memory << 20, "MemorySwap": memory << 20,
-                "NanoCpus": 1_000_000_000u64, "PidsLimit": pids, "ReadonlyRootfs": true, "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges=true"], "IpcMode": "private",
-                "RestartPolicy": { "Name": "unless-stopped" },
-                "Ulimits": [
-                    { "Name": "nofile", "Soft": files, "Hard": files }, { "Name": "core", "Soft": 0, "Hard": 0 },
-                ],
-                "LogConfig": { "Type": "json-file", "Config": { "max-file": "3", "max-size": "10m" } },
-            })
-        };
         let ends =
             |name: &str, networks: &str| json!({ "EndpointsConfig": { network(networks): { "Aliases": [name] } } });
-        let tmp = "rw,noexec,nosuid,nodev,mode=1777,size=";
         let mut bodies = Vec::new();
         for cache in &self.caches {
-            let mut host = common(192, 128, 10096, "private");
-            host["Tmpfs"] = json!({ "/tmp": format!("{tmp}16777216") });
-            host["Binds"] =
+            let limits = Limits { megabytes: 192, pids: 128, files: 10096 };
+            let tmpfs = json!({ "/tmp": format!("{TMPFS}16777216") });
+            let binds =
                 json!([format!("{prefix}-{cache}-data:/data"), format!("{given}/redis.conf:/etc/redis/redis.conf:ro")]);
             bodies.push(Body {
                 service: cache.clone(),
@@ -292,22 +279,23 @@ services:
                 second_network: None,
                 json: json!({
                     "Image": REDIS, "User": "999:999", "Entrypoint": ["redis-server"], "Cmd": ["/etc/redis/redis.conf"],
-                    "NetworkingConfig": ends(cache, "private"), "HostConfig": host,
+                    "NetworkingConfig": ends(cache, "private"),
+                    "HostConfig": host_config(&network("private"), limits, &tmpfs, &binds, &json!({})),
                 }),
             });
         }
         for site in &self.sites {
             let first = if site.port.is_some() { "edge" } else { "private" };
-            let mut host = common(128, 64, 4096, first);
-            host["Tmpfs"] = json!({ "/tmp": format!("{tmp}16777216"), "/uploads": format!("{tmp}83886080") });
-            host["Binds"] = json!([
+            let limits = Limits { megabytes: 128, pids: 64, files: 4096 };
+            let tmpfs = json!({ "/tmp": format!("{TMPFS}16777216"), "/uploads": format!("{TMPFS}83886080") });
+            let binds = json!([
                 format!("{given}/site.toml:/etc/site/site.toml:ro"),
                 format!("{given}/cache_password:/run/secrets/cache_password:ro"),
             ]);
-            if let Some(port) = site.port {
-                host["PortBindings"] =
-                    json!({ "8080/tcp": [{ "HostIp": "127.0.0.1", "HostPort": (base + port).to_string() }] });
-            }
+            let ports = site.port.map_or_else(
+                || json!({}),
+                |port| json!({ "8080/tcp": [{ "HostIp": "127.0.0.1", "HostPort": (base + port).to_string() }] }),
+            );
             bodies.push(Body {
                 service: site.name.clone(),
                 kind: Kind::Site,
@@ -318,7 +306,8 @@ services:
                         "WORKERS=1", "SITE_CONFIG=/etc/site/site.toml", format!("CACHE_ADDR={}:6379", site.cache),
                         "CACHE_USER=app", "CACHE_PASSWORD_FILE=/run/secrets/cache_password", "UPLOAD_DIR=/uploads",
                     ],
-                    "NetworkingConfig": ends(&site.name, first), "HostConfig": host,
+                    "NetworkingConfig": ends(&site.name, first),
+                    "HostConfig": host_config(&network(first), limits, &tmpfs, &binds, &ports),
                 }),
             });
         }
@@ -344,7 +333,29 @@ services:
     }
 }
 
+const TMPFS: &str = "rw,noexec,nosuid,nodev,mode=1777,size=";
+
+struct Limits {
+    megabytes: u64,
+    pids: u64,
+    files: u64,
+}
+
+/// What lockstep asks of the engine for every container, with what differs from one to the next.
+fn host_config(network: &str, limits: Limits, tmpfs: &Value, binds: &Value, ports: &Value) -> Value {
+    let Limits { megabytes, pids, files } = limits;
+    json!({
+        "NetworkMode": network, "Memory": megabytes << 20, "MemorySwap": megabytes << 20,
+        "NanoCpus": 1_000_000_000u64, "PidsLimit": pids, "ReadonlyRootfs": true, "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges=true"], "IpcMode": "private", "RestartPolicy": { "Name": "unless-stopped" },
+        "Ulimits": [{ "Name": "nofile", "Soft": files, "Hard": files }, { "Name": "core", "Soft": 0, "Hard": 0 }],
+        "LogConfig": { "Type": "json-file", "Config": { "max-file": "3", "max-size": "10m" } },
+        "Tmpfs": tmpfs, "Binds": binds, "PortBindings": ports,
+    })
+}
+
 /// One container to create.
+#[derive(Debug)]
 pub struct Body {
     pub service: String,
     pub kind: Kind,

@@ -2,11 +2,13 @@
 
 use crate::engine::{self, Connection};
 use anyhow::{Context as _, bail};
+use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// What a reader of the figures has to know of the machine.
 #[derive(Clone, Debug)]
@@ -40,15 +42,16 @@ impl Workshop {
         // What is measured stays the same when somebody builds meanwhile.
         fs::copy(binary, folder.join("lockstep"))?;
         let workshop = Workshop { prefix, folder, target, facts: Facts { cores, engine, load } };
-        workshop.sweep_on_signals();
+        hear_signals();
         Ok(workshop)
     }
 
     /// The folder with Compose, fetched on first use.
     pub fn tools(&self) -> anyhow::Result<PathBuf> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compose.sh");
-        let output =
-            Command::new("bash").arg(script).stderr(Stdio::inherit()).output().context("could not run bash")?;
+        let mut command = Command::new("bash");
+        command.arg(script).arg(self.target.join("bench-tools")).stderr(Stdio::inherit());
+        let output = command.output().context("could not run bash")?;
         if !output.status.success() {
             bail!("benches/compose.sh could not get Docker Compose");
         }
@@ -72,30 +75,36 @@ impl Workshop {
         fs::create_dir_all(&room)?;
         Ok(room)
     }
-
-    fn sweep_on_signals(&self) {
-        let (prefix, folder) = (self.prefix.clone(), self.folder.clone());
-        std::thread::spawn(move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            runtime.block_on(async {
-                use tokio::signal::unix::{SignalKind, signal};
-                let (Ok(mut interrupt), Ok(mut terminate)) =
-                    (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-                else {
-                    return;
-                };
-                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                eprintln!("\nstopped by a signal; removing what was made");
-                sweep(&prefix, &folder);
-                end();
-            });
-        });
-    }
 }
 
-#[expect(clippy::disallowed_methods, clippy::exit, reason = "the main thread may be anywhere, and all is swept")]
-fn end() {
-    std::process::exit(130);
+/// Set by the first signal; nothing new begins after it.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Fails when a signal has asked for the end, so that everything is left in order.
+pub fn go_on() -> anyhow::Result<()> {
+    if STOPPED.load(Ordering::Relaxed) {
+        bail!("stopped by a signal");
+    }
+    Ok(())
+}
+
+fn hear_signals() {
+    std::thread::spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                eprintln!("stopping; what was made is removed first");
+                STOPPED.store(true, Ordering::Relaxed);
+            }
+        });
+    });
 }
 
 impl Drop for Workshop {
@@ -106,7 +115,16 @@ impl Drop for Workshop {
 
 /// Removes everything that carries the prefix; says what it could not remove.
 fn sweep(prefix: &str, folder: &Path) {
-    if let Err(error) = sweep_engine(prefix) {
+    let mut outcome = sweep_engine(prefix);
+    for _ in 0..10 {
+        if outcome.is_ok() {
+            break;
+        }
+        // The engine may still be busy with what was broken off.
+        std::thread::sleep(Duration::from_millis(500));
+        outcome = sweep_engine(prefix);
+    }
+    if let Err(error) = outcome {
         eprintln!("could not remove everything that begins with {prefix}: {error:#}");
     }
     if let Err(error) = fs::remove_dir_all(folder) {
@@ -116,8 +134,8 @@ fn sweep(prefix: &str, folder: &Path) {
 
 fn sweep_engine(prefix: &str) -> anyhow::Result<()> {
     let mut engine = Connection::open()?;
+    let field = |found: &Value, key: &str| found.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     let by_name = engine::filter("name", &[format!("^/?{prefix}")]);
-    let field = |found: &serde_json::Value, key: &str| found.get(key).and_then(|v| v.as_str()).unwrap_or("").to_owned();
     for found in engine.get(&format!("/containers/json?all=1&{by_name}"))?.as_array().into_iter().flatten() {
         engine.delete(&format!("/containers/{}?force=1&v=1", field(found, "Id")))?;
     }
@@ -126,8 +144,8 @@ fn sweep_engine(prefix: &str) -> anyhow::Result<()> {
         engine.delete(&format!("/networks/{}", field(found, "Id")))?;
     }
     let volumes = engine.get("/volumes")?;
-    let volumes = volumes.get("Volumes").and_then(|volumes| volumes.as_array()).cloned().unwrap_or_default();
-    for found in volumes.iter().filter(|found| field(found, "Name").starts_with(prefix)) {
+    let volumes = volumes.get("Volumes").and_then(Value::as_array).into_iter().flatten();
+    for found in volumes.filter(|found| field(found, "Name").starts_with(prefix)) {
         engine.delete(&format!("/volumes/{}", field(found, "Name")))?;
     }
     let tagged = engine::filter("reference", &[format!("{prefix}*")]);
@@ -156,6 +174,15 @@ pub fn timed(command: &mut Command) -> anyhow::Result<Ran> {
         bail!("{command:?} ended with {}:\n{}", output.status, last.join("\n"));
     }
     Ok(Ran { seconds, stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
+}
+
+/// Processor seconds of all programs that have been run to their end so far.
+pub fn processor_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before the parenthesis may hold anything; counted from after it, 13 and 14 are the children's.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// A port of the loopback address that nobody uses.

@@ -53,6 +53,7 @@ pub async fn create(
             password: password.clone(),
             container: name.clone(),
             image: session.observed.state.container(name).map_or_else(String::new, |container| container.image.clone()),
+            server: live::version_of(&session.observed, name),
             expected_keys: vitals.keys,
             folder: folder.clone(),
             reason: reason.to_owned(),

@@ -3,9 +3,10 @@
 use crate::cli::Cli;
 use crate::commands::{Session, Verdict, apply, load, open};
 use crate::desired::{Desired, FILES};
+use crate::engine::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::plan::build;
-use crate::state::{Container, State, Volume};
+use crate::state::{Container, Mount, State, Volume};
 use crate::ui::{Ui, json, text};
 use crate::value::ResourceId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
             apply::confirm(ui, environment, &question)?;
         }
         if let Some(carrier) = carrier.filter(|_| !delete_data.is_empty()) {
-            carry(&session, carrier).await?;
+            carry(&session, carrier, &delete_data).await?;
         }
         // Somebody may have had to think, and data of servers that are gone can be copied now.
         session.observed = session.observe_again(environment).await?;
@@ -79,14 +80,24 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: &str, delete_data: &[String], 
 }
 
 /// Data of a server that is gone can be copied only through a container that mounts it.
-async fn carry(session: &Session, mut carrier: Container) -> Result<(), Failure> {
-    if session.observed.state.container(FILES).is_some() {
-        return Ok(());
-    }
-    carrier.mounts.retain(|_, mount| matches!(session.observed.state.volume(&mount.volume), Some(Volume::Data { .. })));
-    let created = session.engine.create_container(&session.names, &ResourceId::container(FILES), &carrier).await;
-    created.map_err(|error| {
+async fn carry(session: &Session, mut carrier: Container, delete_data: &BTreeSet<String>) -> Result<(), Failure> {
+    let id = ResourceId::container(FILES);
+    let failed = |error: EngineError| {
         Failure::message(Kind::Backup, format!("could not reach the data that is to be removed: {error}"))
             .help("nothing was removed")
-    })
+    };
+    if let Some(had) = session.observed.state.container(FILES) {
+        let reaches = |volume: &String| had.mounts.values().any(|mount| mount.volume == *volume);
+        if delete_data.iter().all(reaches) {
+            return Ok(());
+        }
+        // It holds nothing and never ran; what is to be removed has left the spec, and so its mounts.
+        session.engine.remove_container(&session.names.of(&id)).await.map_err(failed)?;
+        carrier.mounts.clone_from(&had.mounts);
+    }
+    for volume in delete_data {
+        carrier.mounts.insert(format!("/d/{volume}"), Mount { volume: volume.clone(), read_only: false });
+    }
+    carrier.mounts.retain(|_, mount| session.observed.state.volume(&mount.volume).is_some());
+    session.engine.create_container(&session.names, &id, &carrier).await.map_err(failed)
 }

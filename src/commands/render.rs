@@ -61,5 +61,5 @@ fn write(folder: &Path, shown: &str, file: &File) -> Result<(), Failure> {
         })?;
     }
     let mode = if file.secret { 0o600 } else { 0o644 };
-    Ok(files::write_atomically(&path, &file.content, mode)?)
+    Ok(files::write_copy(&path, &file.content, mode)?)
 }

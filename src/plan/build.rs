@@ -279,7 +279,14 @@ impl Builder<'_> {
             };
             if let Some(why) = &vitals.unreadable {
                 let message = format!("`{name}` has to be backed up first, and cannot be read: {why}");
-                let help = "restarting its container makes it read its users and settings from the files again";
+                let (stack, environment) = (&self.want.stack, &self.want.environment);
+                let container = format!("{stack}-{environment}-{name}");
+                let help = if container_is_off(&causes) {
+                    let network = format!("{stack}-{environment}-{}", crate::desired::PRIVATE);
+                    format!("put it back on its network: `docker network connect {network} {container}`")
+                } else {
+                    format!("`docker restart {container}` makes it read its users and settings from the files again")
+                };
                 self.refusals.push(Finding::error("backup", message).about(id.to_string()).help(help));
             } else {
                 // Also of one without keys: some may have come since it was read.
@@ -748,6 +755,11 @@ fn means(role: Role, change: &Change) -> Means {
         Some(path) => effect::of_file(role, path),
         None => effect::of(change),
     }
+}
+
+/// Whether a container lost the network on which it is asked.
+fn container_is_off(changes: &[Change]) -> bool {
+    changes.iter().any(|change| change.field == "networks.private" && change.before.is_none())
 }
 
 /// Whether only a running process can tell.

@@ -3,7 +3,7 @@
 use crate::diff::Change;
 use crate::directive;
 use crate::plan::Effect;
-use crate::state::Role;
+use crate::state::{Role, Value};
 
 /// How a field of a container is changed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,6 +34,10 @@ impl Means {
 pub fn of(change: &Change) -> Means {
     let field = change.field.as_str();
     if let Some(directive) = field.strip_prefix("settings.") {
+        if matches!(change.before, Some(Value::Unknown(_))) {
+            // Nothing is known to be wrong with it; what keeps it from being read is a change of its own.
+            return Means::None;
+        }
         // Which value a server falls back to, only its start tells.
         let live = directive::is_live(directive) && change.after.is_some();
         return if live { Means::Setting } else { Means::Restart };

@@ -106,9 +106,14 @@ impl Server {
         Ok(ServerVersion::parse(&version).unwrap_or(ServerVersion::OLDEST))
     }
 
-    /// Reads the users' file again; the server takes all of it or nothing.
-    pub async fn load_users(&self) -> Result<(), ServerError> {
-        self.ask(::redis::cmd("ACL").arg("LOAD")).await
+    /// Makes a user exactly what the rules say, in one command: it is the old one or the new one.
+    pub async fn set_user(&self, name: &str, rules: &[String]) -> Result<(), ServerError> {
+        self.ask(::redis::cmd("ACL").arg("SETUSER").arg(name).arg("reset").arg(rules)).await
+    }
+
+    /// Removes a user, and ends its connections.
+    pub async fn remove_user(&self, name: &str) -> Result<(), ServerError> {
+        self.ask(::redis::cmd("ACL").arg("DELUSER").arg(name)).await
     }
 
     /// The fields of `INFO` with the values that it gives them.

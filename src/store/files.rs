@@ -1,9 +1,9 @@
 //! Writing a file so that it is the old one or the new one, never half of either.
 
 use anyhow::Context as _;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Writes to a temporary file beside the target, flushes it to the disk, and renames it into place.
@@ -16,6 +16,15 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
     temporary.as_file().sync_all().with_context(doing)?;
     temporary.persist(path).with_context(doing)?;
     sync_folder(folder).with_context(doing)
+}
+
+/// Writes a file that can be made again at any time: in place, and not waited for.
+pub fn write_copy(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    let doing = || format!("could not write `{}`", path.display());
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).with_context(doing)?;
+    file.set_permissions(Permissions::from_mode(mode)).with_context(doing)?;
+    file.write_all(content).with_context(doing)
 }
 
 /// A rename is on disk only when its folder is.

@@ -90,9 +90,10 @@ fn templates(root: &Path, below: &str, inputs: &mut Inputs, findings: &mut Vec<F
         } else if relative.ends_with(".tera") {
             let held: usize = inputs.templates.values().map(String::len).sum();
             if inputs.templates.len() >= MAX_TEMPLATES || held > MAX_TEMPLATES_TEXT {
-                let megabytes = MAX_TEMPLATES_TEXT >> 20;
-                let message =
-                    format!("there are more than {MAX_TEMPLATES} templates, or more than {megabytes} MB of them");
+                let message = match held > MAX_TEMPLATES_TEXT {
+                    true => format!("the templates hold more than {} MB", MAX_TEMPLATES_TEXT >> 20),
+                    false => format!("there are more than {MAX_TEMPLATES} templates"),
+                };
                 findings.push(Finding::error("too-large", message).at(&Place::file(TEMPLATES)));
                 return Ok(());
             }

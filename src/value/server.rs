@@ -48,10 +48,14 @@ impl ServerVersion {
         }
     }
 
-    /// Whether it can load the data that `other` wrote. Above 11 the two families went apart.
+    /// Whether it can load the data that `other` wrote.
     pub fn reads_data_of(self, other: ServerVersion) -> bool {
-        let (own, theirs) = (self.rdb_version(), other.rdb_version());
-        own >= theirs && (self.family == other.family || theirs <= 11)
+        self.reads_snapshot(other.family, other.rdb_version())
+    }
+
+    /// Whether it can load a snapshot of this version. Above 11 the two families went apart.
+    pub fn reads_snapshot(self, family: Family, version: u16) -> bool {
+        self.rdb_version() >= version && (self.family == family || version <= 11)
     }
 
     /// Whether it understands what Redis understood from `major.minor` on.

@@ -12,7 +12,7 @@ use crate::plan::{Action, Step};
 use crate::redis::{self, pull};
 use crate::state::{Observed, Resource, Value, Volume};
 use crate::store::{self, backups};
-use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, ServerVersion, Span, bytes};
+use crate::value::{Digest, Family, Name, ResourceId, ResourceKind, Secret, ServerVersion, Span, bytes};
 use crate::world::World;
 use crate::world::ready::{self, NotReady, REDIS_PORT};
 use sha2::Digest as _;
@@ -57,11 +57,13 @@ impl World for Live<'_> {
             Action::Set { setting, value } => self.set(step, setting, value).await,
             Action::LoadUsers => {
                 let server = self.server(step).await?;
-                if let Err(error) = server.load_users().await {
-                    let failure = self.server_failed(step, error);
-                    return Err(self.put_back(id, failure).await);
+                match self.set_users(id, &server).await {
+                    Ok(changed) => Ok(format!("{changed} set")),
+                    Err(error) => {
+                        let failure = self.server_failed(step, error);
+                        Err(self.put_back(id, failure).await)
+                    }
                 }
-                Ok("users loaded".to_owned())
             }
             Action::Update => {
                 let container = self.wanted(step)?;
@@ -148,6 +150,30 @@ impl Live<'_> {
         let carrier = self.names.container(FILES);
         self.engine.write_files(&carrier, &writes, &revision).await.map_err(|error| self.failed(step, error))?;
         Ok("written".to_owned())
+    }
+
+    /// Sets each user that differs, at once. `ACL LOAD` would do, and on Redis 7.0 end the connections of all others too.
+    async fn set_users(&self, id: &ResourceId, server: &redis::Server) -> Result<usize, redis::ServerError> {
+        let of = |state: &crate::state::State| {
+            let server = state.container(&id.name).and_then(|container| container.server.as_ref());
+            server.map(|server| server.users.clone()).unwrap_or_default()
+        };
+        let (have, want) = (of(&self.observed.state), of(&self.desired.state));
+        let mut changed = 0;
+        // Lockstep's own user comes last: it must keep the right to set the others.
+        let mut names: Vec<&String> = want.keys().collect();
+        names.sort_by_key(|name| name.as_str() == OPERATOR);
+        for name in names.into_iter().filter(|name| have.get(*name) != want.get(*name)) {
+            if let Some(user) = want.get(name) {
+                server.set_user(name, &crate::acl::rules(user)).await?;
+                changed += 1;
+            }
+        }
+        for name in have.keys().filter(|name| !want.contains_key(*name)) {
+            server.remove_user(name).await?;
+            changed += 1;
+        }
+        Ok(changed)
     }
 
     /// Users that the server refused must not be what it starts from: the files that were in force come back.
@@ -263,6 +289,7 @@ impl Live<'_> {
             password,
             container: step.resource.name.clone(),
             image: self.observed_image(&step.resource.name),
+            server: version_of(self.observed, &step.resource.name),
             expected_keys: self.observed.vitals.get(&step.resource.name).map_or(0, |vitals| vitals.keys),
             folder: self.backups.clone(),
             reason: self.reason.clone(),
@@ -284,7 +311,8 @@ impl Live<'_> {
         let failed =
             |error: anyhow::Error| Failure::new(Kind::Backup, error.context(format!("could not back up {service}")));
         let began = Instant::now();
-        let capture = capture(&self.names, service, &self.reason, self.observed_image(service), &self.revision)?;
+        let capture =
+            capture(&self.names, service, &self.reason, self.observed_image(service), String::new(), &self.revision)?;
         let mut draft = backups::draft(&self.backups, &capture.id).map_err(failed)?;
         let mut file = draft.file().map_err(failed)?;
         let mut hash = sha2::Sha256::new();
@@ -334,13 +362,17 @@ impl Live<'_> {
             Some(Value::Text(text)) => ServerVersion::parse(text),
             _ => None,
         };
-        let wrote = copied
-            .snapshots
-            .iter()
-            .filter_map(backup::server_of)
-            .find(|wrote| wanted.is_some_and(|wanted| !wanted.reads_data_of(*wrote)));
-        match (wrote, wanted) {
-            (Some(wrote), Some(wanted)) => {
+        let too_new = copied.snapshots.iter().find(|snapshot| {
+            let family = match snapshot.family {
+                crate::rdb::Family::Redis => Family::Redis,
+                crate::rdb::Family::Valkey => Family::Valkey,
+            };
+            let version = u16::try_from(snapshot.version).unwrap_or(u16::MAX);
+            wanted.is_some_and(|wanted| !wanted.reads_snapshot(family, version))
+        });
+        match (too_new, wanted) {
+            (Some(snapshot), Some(wanted)) => {
+                let wrote = snapshot.server_version.as_deref().unwrap_or("a newer server");
                 let message = format!("{wanted} cannot load the data that {wrote} left in the volume of {service}");
                 Err(Failure::message(Kind::Backup, message).help("keep the version that wrote it"))
             }
@@ -426,6 +458,15 @@ pub async fn redis_address(engine: &Engine, names: &Names, service: &str) -> Res
     Ok(SocketAddr::new(address, REDIS_PORT))
 }
 
+/// The version that a running server reported.
+pub fn version_of(observed: &Observed, service: &str) -> String {
+    let server = observed.state.container(service).and_then(|container| container.server.as_ref());
+    match server.and_then(|server| server.facts.get("version")) {
+        Some(Value::Text(version)) => version.clone(),
+        _ => String::new(),
+    }
+}
+
 /// What is needed to take one backup.
 #[derive(Clone, Debug)]
 pub struct BackupRequest {
@@ -433,6 +474,8 @@ pub struct BackupRequest {
     pub password: Secret,
     pub container: String,
     pub image: String,
+    /// `redis 7.0.15`
+    pub server: String,
     /// Keys that the server had a moment before: a snapshot of none of them is no backup.
     pub expected_keys: u64,
     pub folder: PathBuf,
@@ -447,7 +490,14 @@ pub async fn take_backup(
     number: u32,
     listener: &impl Listener,
 ) -> Result<backup::Manifest, Failure> {
-    let capture = capture(names, &request.container, &request.reason, request.image.clone(), &request.revision)?;
+    let capture = capture(
+        names,
+        &request.container,
+        &request.reason,
+        request.image.clone(),
+        request.server.clone(),
+        &request.revision,
+    )?;
     let (sender, mut progress) = tokio::sync::mpsc::unbounded_channel::<u64>();
     let pulled = tokio::task::spawn_blocking(move || write_backup(&request, capture, &sender));
     while let Some(done) = progress.recv().await {
@@ -456,7 +506,14 @@ pub async fn take_backup(
     pulled.await.unwrap_or_else(|error| Err(Failure::new(Kind::Backup, error)))
 }
 
-fn capture(names: &Names, service: &str, reason: &str, image: String, revision: &Digest) -> Result<Capture, Failure> {
+fn capture(
+    names: &Names,
+    service: &str,
+    reason: &str,
+    image: String,
+    server: String,
+    revision: &Digest,
+) -> Result<Capture, Failure> {
     let at = store::now();
     let suffix = store::random_hex::<3>().map_err(|error| Failure::new(Kind::Backup, error))?;
     Ok(Capture {
@@ -467,6 +524,7 @@ fn capture(names: &Names, service: &str, reason: &str, image: String, revision: 
         taken_at: at.to_string(),
         reason: reason.to_owned(),
         image,
+        server,
         revision: revision.clone(),
     })
 }

@@ -50,21 +50,14 @@ impl Library {
 
 impl Article {
     fn parse(slug: &str, text: &str) -> Result<Self, String> {
-        if !slug
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        {
+        if !slug.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
             return Err("a file name may hold only a-z, 0-9 and hyphens".to_string());
         }
         let (front, body) = text
             .strip_prefix("---\n")
             .and_then(|rest| rest.split_once("\n---\n"))
             .ok_or("no front matter between two lines of ---")?;
-        let mut article = Self {
-            slug: slug.to_string(),
-            html: render(body),
-            ..Default::default()
-        };
+        let mut article = Self { slug: slug.to_string(), html: render(body), ..Default::default() };
         for line in front.lines() {
             match line.split_once(": ") {
                 Some(("title", value)) => article.title = value.trim().to_string(),
@@ -99,16 +92,12 @@ fn render(markdown: &str) -> String {
 mod tests {
     use super::*;
 
-    const GOOD: &str =
-        "---\ntitle: On keys: a note\ndate: 2025-03-09\nsummary: Short.\n---\n\nText `code`.\n";
+    const GOOD: &str = "---\ntitle: On keys: a note\ndate: 2025-03-09\nsummary: Short.\n---\n\nText `code`.\n";
 
     #[test]
     fn front_matter_is_strict() {
         let article = Article::parse("on-keys", GOOD).unwrap();
-        assert_eq!(
-            (&*article.title, &*article.date),
-            ("On keys: a note", "2025-03-09")
-        );
+        assert_eq!((&*article.title, &*article.date), ("On keys: a note", "2025-03-09"));
         assert_eq!(article.html, "<p>Text <code>code</code>.</p>\n");
         for (slug, text, part) in [
             ("../x", GOOD.to_string(), "file name"),
@@ -126,10 +115,7 @@ mod tests {
     fn raw_html_is_shown_as_text() {
         let out = render("<script>alert(1)</script>\n\na <b onclick=x>b</b>");
         assert!(!out.contains("<script") && !out.contains("<b "), "{out}");
-        assert!(
-            out.contains("&lt;script&gt;") && out.contains("&lt;b onclick=x&gt;"),
-            "{out}"
-        );
+        assert!(out.contains("&lt;script&gt;") && out.contains("&lt;b onclick=x&gt;"), "{out}");
     }
 
     #[test]
@@ -140,11 +126,7 @@ mod tests {
         std::fs::write(dir.path().join("new.md"), GOOD.replace("2025", "2026")).unwrap();
         std::fs::write(dir.path().join("notes.txt"), "not an article").unwrap();
         let library = Library::load(dir.path()).unwrap();
-        let slugs: Vec<_> = library
-            .newest_first()
-            .iter()
-            .map(|a| a.slug.as_str())
-            .collect();
+        let slugs: Vec<_> = library.newest_first().iter().map(|a| a.slug.as_str()).collect();
         assert_eq!(slugs, ["new", "old"]);
         assert!(library.find("old").is_some() && library.find("notes").is_none());
     }

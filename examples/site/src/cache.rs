@@ -11,10 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{
-    Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, cmd,
-};
+use redis::{Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, cmd};
 
 use crate::config::CacheAccess;
 
@@ -39,11 +36,7 @@ impl Cache {
     /// Connects to nothing yet, so that the site may start before Redis does.
     pub fn open(access: CacheAccess) -> Result<Self, String> {
         let connection = RwLock::new(connection(&access)?);
-        Ok(Self {
-            access,
-            connection,
-            up: AtomicBool::new(true),
-        })
+        Ok(Self { access, connection, up: AtomicBool::new(true) })
     }
 
     pub async fn get(&self, key: &str) -> Lookup {
@@ -55,33 +48,21 @@ impl Cache {
     }
 
     pub async fn put(&self, key: &str, value: &str, seconds: u32) {
-        self.ask::<()>(cmd("SET").arg(key).arg(value).arg("EX").arg(seconds))
-            .await;
+        self.ask::<()>(cmd("SET").arg(key).arg(value).arg("EX").arg(seconds)).await;
     }
 
     pub async fn count_view(&self, slug: &str) {
-        self.ask::<()>(cmd("ZINCRBY").arg(VIEWS).arg(1).arg(slug))
-            .await;
+        self.ask::<()>(cmd("ZINCRBY").arg(VIEWS).arg(1).arg(slug)).await;
     }
 
     /// The most viewed slugs and their views, or `None` when Redis does not say.
     pub async fn most_viewed(&self, count: usize) -> Option<Vec<(String, f64)>> {
-        self.ask(
-            cmd("ZREVRANGE")
-                .arg(VIEWS)
-                .arg(0)
-                .arg(count.saturating_sub(1))
-                .arg("WITHSCORES"),
-        )
-        .await
+        self.ask(cmd("ZREVRANGE").arg(VIEWS).arg(0).arg(count.saturating_sub(1)).arg("WITHSCORES")).await
     }
 
     /// Asks Redis even when it is taken to be down, and takes the answer as the new state.
     pub async fn ping(&self) -> bool {
-        let up = self
-            .run::<String>(&cmd("PING"))
-            .await
-            .is_ok_and(|answer| answer == "PONG");
+        let up = self.run::<String>(&cmd("PING")).await.is_ok_and(|answer| answer == "PONG");
         self.up.store(up, Ordering::Relaxed);
         up
     }
@@ -105,11 +86,7 @@ impl Cache {
 
     /// The error says whether Redis answered, and refused.
     async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, bool> {
-        let mut connection = self
-            .connection
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut connection = self.connection.read().unwrap_or_else(PoisonError::into_inner).clone();
         match tokio::time::timeout(PATIENCE, command.query_async(&mut connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(matches!(error.kind(), ErrorKind::Server(_))),
@@ -122,10 +99,7 @@ impl Cache {
     /// password again.
     fn start_over(&self) {
         if let Ok(new) = connection(&self.access) {
-            *self
-                .connection
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = new;
+            *self.connection.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
     }
 }
@@ -164,12 +138,7 @@ mod tests {
     use super::*;
 
     fn cache_at(port: u16) -> Cache {
-        let access = CacheAccess {
-            host: "127.0.0.1".to_string(),
-            port,
-            user: "app".to_string(),
-            password_file: None,
-        };
+        let access = CacheAccess { host: "127.0.0.1".to_string(), port, user: "app".to_string(), password_file: None };
         Cache::open(access).unwrap()
     }
 
@@ -197,10 +166,7 @@ mod tests {
             let (mut stream, _) = server.accept().await.unwrap();
             let mut buffer = [0; 1024];
             while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
-                stream
-                    .write_all(b"-NOPERM this user has no permissions\r\n")
-                    .await
-                    .unwrap();
+                stream.write_all(b"-NOPERM this user has no permissions\r\n").await.unwrap();
             }
         });
         assert_eq!(cache.get("page:/").await, Lookup::Unreachable);

@@ -57,24 +57,14 @@ impl Config {
             return Err(wrong());
         }
         let password_file = variable("CACHE_PASSWORD_FILE").map(PathBuf::from);
-        let cache = CacheAccess {
-            host,
-            port,
-            user: or("CACHE_USER", "app"),
-            password_file,
-        };
+        let cache = CacheAccess { host, port, user: or("CACHE_USER", "app"), password_file };
 
         let workers = match variable("WORKERS").map(|text| text.parse()) {
             None => None,
             Some(Ok(number)) if (1..=WORKERS_AT_MOST).contains(&number) => Some(number),
             Some(_) => return Err(format!("WORKERS must be from 1 to {WORKERS_AT_MOST}")),
         };
-        Ok(Self {
-            site,
-            cache,
-            upload_dir: or("UPLOAD_DIR", "/tmp/uploads").into(),
-            workers,
-        })
+        Ok(Self { site, cache, upload_dir: or("UPLOAD_DIR", "/tmp/uploads").into(), workers })
     }
 }
 
@@ -82,12 +72,7 @@ impl SiteFile {
     fn parse(text: &str) -> Result<Self, String> {
         let site: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            let line = text
-                .bytes()
-                .take(start)
-                .filter(|byte| *byte == b'\n')
-                .count()
-                + 1;
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
             format!("line {line}: {}", error.message())
         })?;
         if site.title.trim().is_empty() {
@@ -97,9 +82,7 @@ impl SiteFile {
             return Err("page_ttl_seconds and fragment_ttl_seconds must not be 0".to_string());
         }
         if !(1..=UPLOAD_AT_MOST).contains(&site.upload_limit_bytes) {
-            return Err(format!(
-                "upload_limit_bytes must be from 1 to {UPLOAD_AT_MOST}"
-            ));
+            return Err(format!("upload_limit_bytes must be from 1 to {UPLOAD_AT_MOST}"));
         }
         Ok(site)
     }
@@ -120,8 +103,7 @@ impl CacheAccess {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -138,10 +120,7 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         Config::load(|name| match name {
             "SITE_CONFIG" => Some(path.display().to_string()),
-            _ => variables
-                .iter()
-                .find(|pair| pair.0 == name)
-                .map(|pair| pair.1.to_string()),
+            _ => variables.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_string()),
         })
     }
 
@@ -152,29 +131,15 @@ mod tests {
         assert_eq!((&*config.cache.user, config.workers), ("app", Some(2)));
         assert_eq!(config.upload_dir, Path::new("/tmp/uploads"));
         assert_eq!(config.site.page_ttl_seconds, 60);
-        assert_eq!(
-            load(FILE, &[("CACHE_ADDR", "[::1]:6379")])
-                .unwrap()
-                .cache
-                .host,
-            "::1"
-        );
+        assert_eq!(load(FILE, &[("CACHE_ADDR", "[::1]:6379")]).unwrap().cache.host, "::1");
     }
 
     #[test]
     fn mistakes_are_named() {
         let at = ("CACHE_ADDR", "cache:6379");
         for (file, variables, part) in [
-            (
-                format!("{FILE}colour = 1\n"),
-                &[at][..],
-                "line 7: unknown field `colour`",
-            ),
-            (
-                FILE.replace("title = \"Notes\"\n", ""),
-                &[at],
-                "missing field `title`",
-            ),
+            (format!("{FILE}colour = 1\n"), &[at][..], "line 7: unknown field `colour`"),
+            (FILE.replace("title = \"Notes\"\n", ""), &[at], "missing field `title`"),
             (FILE.replace("= 1000", "= 0"), &[at], "upload_limit_bytes"),
             (FILE.replace("= 60", "= 0"), &[at], "page_ttl_seconds"),
             (FILE.to_string(), &[], "CACHE_ADDR"),

@@ -42,10 +42,7 @@ fn start() -> Result<(), String> {
     if let Some(workers) = config.workers {
         builder.worker_threads(workers);
     }
-    let runtime = builder
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the worker threads: {error}"))?;
+    let runtime = builder.enable_all().build().map_err(|error| format!("cannot start the worker threads: {error}"))?;
     let outcome = runtime.block_on(run(config));
     // A name look-up that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -55,31 +52,18 @@ fn start() -> Result<(), String> {
 async fn run(config: Config) -> Result<(), String> {
     // As process 1 of a container the site gets no default action for SIGTERM: without a handler it
     // would be ignored.
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| format!("cannot handle SIGTERM: {error}"))?;
-    let mut interrupt = signal(SignalKind::interrupt())
-        .map_err(|error| format!("cannot handle SIGINT: {error}"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot handle SIGTERM: {error}"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot handle SIGINT: {error}"))?;
 
     let library = Library::load(&config.site.articles_dir)?;
     let uploads = Uploads::open(&config.upload_dir, config.site.upload_limit_bytes)?;
     let cache = Arc::new(Cache::open(config.cache)?);
     let listen = config.site.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    let _ = writeln!(
-        io::stderr(),
-        "site: {} articles, listening on {listen}",
-        library.newest_first().len()
-    );
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let _ = writeln!(io::stderr(), "site: {} articles, listening on {listen}", library.newest_first().len());
 
     tokio::spawn(cache::watch(cache.clone()));
-    let app = Arc::new(App {
-        site: config.site,
-        library,
-        cache,
-        uploads,
-    });
+    let app = Arc::new(App { site: config.site, library, cache, uploads });
     server::serve(listener, app, async {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -47,32 +47,20 @@ fn frame(site: &str, heading: &str, description: &str, content: &str) -> String 
 }
 
 fn link(article: &Article) -> String {
-    format!(
-        "<a href=\"/articles/{}\">{}</a>",
-        article.slug,
-        escape(&article.title)
-    )
+    format!("<a href=\"/articles/{}\">{}</a>", article.slug, escape(&article.title))
 }
 
 pub fn index(site: &str, library: &Library, popular: &str) -> String {
     let mut list = String::new();
     for article in library.newest_first() {
         let (link, date, summary) = (link(article), &article.date, escape(&article.summary));
-        let _ = writeln!(
-            list,
-            "<li><h2>{link}</h2><time>{date}</time><p>{summary}</p></li>"
-        );
+        let _ = writeln!(list, "<li><h2>{link}</h2><time>{date}</time><p>{summary}</p></li>");
     }
     let content = format!(
         "<main><h1>Articles</h1>\n<ul class=\"list\">\n{list}</ul></main>\n\
          <aside><h2>Popular</h2>\n{popular}</aside>"
     );
-    frame(
-        site,
-        "Articles",
-        "Short articles on caches, backups and calm operations",
-        &content,
-    )
+    frame(site, "Articles", "Short articles on caches, backups and calm operations", &content)
 }
 
 pub fn article(site: &str, article: &Article, sidebar: &str) -> String {
@@ -101,20 +89,14 @@ pub fn popular_list(lib: &Library, views: Option<&Views>, count: usize, scores: 
         return "<p>Views are counted in the cache, which does not answer now.</p>\n".to_string();
     };
     let mut list = String::new();
-    let known = views
-        .iter()
-        .filter_map(|(slug, score)| lib.find(slug).map(|found| (found, score)));
+    let known = views.iter().filter_map(|(slug, score)| lib.find(slug).map(|found| (found, score)));
     for (article, score) in known.take(count) {
         let _ = match scores {
             true => writeln!(list, "<li>{} <small>{score:.0}</small></li>", link(article)),
             false => writeln!(list, "<li>{}</li>", link(article)),
         };
     }
-    if list.is_empty() {
-        "<p>No views yet.</p>\n".to_string()
-    } else {
-        format!("<ol>\n{list}</ol>\n")
-    }
+    if list.is_empty() { "<p>No views yet.</p>\n".to_string() } else { format!("<ol>\n{list}</ol>\n") }
 }
 
 pub fn popular(site: &str, list: &str) -> String {
@@ -125,8 +107,7 @@ pub fn popular(site: &str, list: &str) -> String {
 
 pub fn error(site: &str, status: &str) -> String {
     let heading = escape(status);
-    let content =
-        format!("<main><h1>{heading}</h1>\n<p><a href=\"/\">To the articles</a></p></main>");
+    let content = format!("<main><h1>{heading}</h1>\n<p><a href=\"/\">To the articles</a></p></main>");
     frame(site, status, status, &content)
 }
 
@@ -147,21 +128,11 @@ mod tests {
     fn popular_lists() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/articles");
         let library = Library::load(&dir).unwrap();
-        let views = [
-            ("gone", 9.0),
-            ("redis-caching", 7.0),
-            ("restore-drills", 1.0),
-        ];
+        let views = [("gone", 9.0), ("redis-caching", 7.0), ("restore-drills", 1.0)];
         let views = views.map(|(slug, score)| (slug.to_string(), score));
         let list = popular_list(&library, Some(&views), 1, true);
-        assert!(
-            list.contains("/articles/redis-caching") && list.contains(">7<"),
-            "{list}"
-        );
-        assert!(
-            !list.contains("gone") && !list.contains("restore-drills"),
-            "{list}"
-        );
+        assert!(list.contains("/articles/redis-caching") && list.contains(">7<"), "{list}");
+        assert!(!list.contains("gone") && !list.contains("restore-drills"), "{list}");
         assert!(!popular_list(&library, Some(&views), 1, false).contains("small"));
         assert!(popular_list(&library, Some(&[]), 1, false).contains("No views yet"));
         assert!(popular_list(&library, None, 1, false).contains("does not answer"));

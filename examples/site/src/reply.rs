@@ -28,10 +28,7 @@ const ON_EVERY_ANSWER: [(&str, &str); 6] = [
     ("content-security-policy", POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
-    (
-        "permissions-policy",
-        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    ),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     ("cross-origin-opener-policy", "same-origin"),
     ("x-frame-options", "DENY"),
 ];
@@ -48,26 +45,19 @@ pub fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 }
 
 pub fn with(mut response: Response<Body>, name: HeaderName, value: &'static str) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert(name, HeaderValue::from_static(value));
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
 /// The last hand on every answer.
 pub fn finish(response: &mut Response<Body>) {
     // A refused body may still be on its way, and must not be taken for the next request.
-    let close = matches!(
-        response.status().as_u16(),
-        400 | 405 | 408 | 413 | 503 | 507
-    );
+    let close = matches!(response.status().as_u16(), 400 | 405 | 408 | 413 | 503 | 507);
     let headers = response.headers_mut();
     for (name, value) in ON_EVERY_ANSWER {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-cache"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     if close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -77,10 +67,7 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let piece = match self.get_mut() {
             Body::Whole(bytes) => std::mem::take(bytes),
             Body::File { left: 0, .. } => Bytes::new(),
@@ -122,15 +109,9 @@ mod tests {
     async fn a_file_arrives_whole_and_a_short_one_is_an_error() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, vec![7; 40_000]).unwrap();
-        let body = Body::File {
-            file: File::open(&path).await.unwrap(),
-            left: 40_000,
-        };
+        let body = Body::File { file: File::open(&path).await.unwrap(), left: 40_000 };
         assert_eq!(body.collect().await.unwrap().to_bytes(), vec![7; 40_000]);
-        let body = Body::File {
-            file: File::open(&path).await.unwrap(),
-            left: 40_001,
-        };
+        let body = Body::File { file: File::open(&path).await.unwrap(), left: 40_001 };
         assert!(body.collect().await.is_err());
     }
 

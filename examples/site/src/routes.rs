@@ -40,41 +40,24 @@ pub async fn handle(app: &Arc<App>, request: Request<Incoming>) -> Response<Body
     let path = head.uri.path();
     let mut response = route(app, &head.method, path, &head.headers, body).await;
     finish(&mut response);
-    let cache = response
-        .headers()
-        .get(X_CACHE)
-        .and_then(|value| value.to_str().ok());
+    let cache = response.headers().get(X_CACHE).and_then(|value| value.to_str().ok());
     let (method, path) = (printable(head.method.as_str()), printable(path));
-    let (status, time) = (
-        response.status().as_u16(),
-        started.elapsed().as_secs_f64() * 1000.0,
-    );
-    let line = format!(
-        "{method} {path} {status} {time:.1} {}\n",
-        cache.unwrap_or("-")
-    );
+    let (status, time) = (response.status().as_u16(), started.elapsed().as_secs_f64() * 1000.0);
+    let line = format!("{method} {path} {status} {time:.1} {}\n", cache.unwrap_or("-"));
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
     response
 }
 
-async fn route(
-    app: &Arc<App>,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-    body: Incoming,
-) -> Response<Body> {
+async fn route(app: &Arc<App>, method: &Method, path: &str, headers: &HeaderMap, body: Incoming) -> Response<Body> {
     match (method.as_str(), path) {
         ("POST", "/uploads") => upload(app, headers, body).await,
         (_, "/uploads") => not_allowed(app, "POST"),
         ("GET" | "HEAD", "/") => cached(app, path, index(app)).await,
         ("GET" | "HEAD", "/popular") => popular(app).await,
         ("GET" | "HEAD", "/healthz") => health(app).await,
-        ("GET" | "HEAD", "/style.css") => with(
-            reply(StatusCode::OK, CSS, pages::STYLE),
-            CACHE_CONTROL,
-            "public, max-age=300",
-        ),
+        ("GET" | "HEAD", "/style.css") => {
+            with(reply(StatusCode::OK, CSS, pages::STYLE), CACHE_CONTROL, "public, max-age=300")
+        }
         ("GET" | "HEAD", _) => {
             if let Some(name) = path.strip_prefix("/uploads/") {
                 return download(app, name).await;
@@ -93,11 +76,7 @@ async fn route(
 }
 
 fn error(app: &App, status: StatusCode) -> Response<Body> {
-    reply(
-        status,
-        HTML,
-        pages::error(&app.site.title, &status.to_string()),
-    )
+    reply(status, HTML, pages::error(&app.site.title, &status.to_string()))
 }
 
 fn not_allowed(app: &App, allow: &'static str) -> Response<Body> {
@@ -130,9 +109,7 @@ async fn fragment(app: &App, name: &str, build: impl Future<Output = String>) ->
     }
     let html = build.await;
     if found == Lookup::Miss {
-        app.cache
-            .put(&key, &html, app.site.fragment_ttl_seconds)
-            .await;
+        app.cache.put(&key, &html, app.site.fragment_ttl_seconds).await;
     }
     html
 }
@@ -143,11 +120,7 @@ async fn index(app: &App) -> String {
 
 async fn article(app: &App, article: &Article) -> String {
     let build = async { pages::sidebar(&app.library, &popular_fragment(app).await) };
-    pages::article(
-        &app.site.title,
-        article,
-        &fragment(app, "sidebar", build).await,
-    )
+    pages::article(&app.site.title, article, &fragment(app, "sidebar", build).await)
 }
 
 async fn popular_fragment(app: &App) -> String {
@@ -163,10 +136,7 @@ async fn popular_fragment(app: &App) -> String {
 async fn popular(app: &App) -> Response<Body> {
     let views = app.cache.most_viewed(VIEWS_ASKED).await;
     let list = pages::popular_list(&app.library, views.as_deref(), TOP, true);
-    page(
-        pages::popular(&app.site.title, &list),
-        if views.is_some() { "MISS" } else { "BYPASS" },
-    )
+    page(pages::popular(&app.site.title, &list), if views.is_some() { "MISS" } else { "BYPASS" })
 }
 
 /// Counted beside the answer, not before it.
@@ -179,18 +149,13 @@ async fn health(app: &App) -> Response<Body> {
     let (status, body) = if app.cache.ping().await {
         (StatusCode::OK, "{\"status\":\"ok\",\"cache\":\"up\"}\n")
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "{\"status\":\"degraded\",\"cache\":\"down\"}\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"degraded\",\"cache\":\"down\"}\n")
     };
     with(reply(status, JSON, body), CACHE_CONTROL, "no-store")
 }
 
 async fn upload(app: &App, headers: &HeaderMap, body: Incoming) -> Response<Body> {
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     match app.uploads.store(declared, body).await {
         Ok((name, bytes)) => {
             let answer = format!("{{\"name\":\"{name}\",\"bytes\":{bytes}}}\n");

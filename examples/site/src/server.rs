@@ -37,12 +37,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Outpu
                 return;
             };
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(
-                    stream,
-                    app.clone(),
-                    stopped.clone(),
-                    permit,
-                ))),
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, app.clone(), stopped.clone(), permit))),
                 // Out of file descriptors, most likely. Some will be free in a moment.
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
@@ -57,15 +52,9 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Outpu
     let _ = timeout(GRACE, room.acquire_many(CONNECTIONS)).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    app: Arc<App>,
-    mut stopped: watch::Receiver<bool>,
-    _room: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, app: Arc<App>, mut stopped: watch::Receiver<bool>, _room: OwnedSemaphorePermit) {
     let _ = stream.set_nodelay(true);
-    let service =
-        service_fn(|request| async { Ok::<_, Infallible>(routes::handle(&app, request).await) });
+    let service = service_fn(|request| async { Ok::<_, Infallible>(routes::handle(&app, request).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

@@ -29,40 +29,26 @@ pub struct Uploads {
 
 impl Uploads {
     pub fn open(dir: &Path, limit: u64) -> Result<Self, String> {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| format!("cannot create UPLOAD_DIR {}: {error}", dir.display()))?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            limit,
-            slots: Semaphore::new(AT_ONCE),
-        })
+        std::fs::create_dir_all(dir).map_err(|error| format!("cannot create UPLOAD_DIR {}: {error}", dir.display()))?;
+        Ok(Self { dir: dir.to_path_buf(), limit, slots: Semaphore::new(AT_ONCE) })
     }
 
     /// Gives back the new name and the number of bytes. `declared` is what the client says it will
     /// send; a refusal is the status to answer with.
-    pub async fn store<B>(
-        &self,
-        declared: Option<u64>,
-        body: B,
-    ) -> Result<(String, u64), StatusCode>
+    pub async fn store<B>(&self, declared: Option<u64>, body: B) -> Result<(String, u64), StatusCode>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         if declared.is_some_and(|declared| declared > self.limit) {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
-        let _slot = self
-            .slots
-            .try_acquire()
-            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        let _slot = self.slots.try_acquire().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         let name = random_name().ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
         let part = Part(self.dir.join(format!("{name}.part")));
         let count = tokio::time::timeout(BODY_TIME, self.receive(&part.0, body))
             .await
             .map_err(|_| StatusCode::REQUEST_TIMEOUT)??;
-        tokio::fs::rename(&part.0, self.dir.join(&name))
-            .await
-            .map_err(refusal)?;
+        tokio::fs::rename(&part.0, self.dir.join(&name)).await.map_err(refusal)?;
         self.drop_oldest();
         Ok((name, count))
     }
@@ -95,11 +81,7 @@ impl Uploads {
         }
         // The last write may still be under way, and its failure would otherwise be lost.
         file.flush().await.map_err(refusal)?;
-        if count == 0 {
-            Err(StatusCode::BAD_REQUEST)
-        } else {
-            Ok(count)
-        }
+        if count == 0 { Err(StatusCode::BAD_REQUEST) } else { Ok(count) }
     }
 
     fn drop_oldest(&self) {
@@ -129,9 +111,7 @@ impl Drop for Part {
 
 fn refusal(error: io::Error) -> StatusCode {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StatusCode::INSUFFICIENT_STORAGE
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -143,10 +123,7 @@ fn random_name() -> Option<String> {
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() == 32
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -167,26 +144,11 @@ mod tests {
         let (name, count) = uploads.store(None, Full::from("0123456789")).await.unwrap();
         assert_eq!((name.len(), count), (32, 10));
         assert_eq!(uploads.fetch(&name).await.unwrap().1, 10);
-        assert_eq!(
-            uploads.store(None, Full::from("0123456789x")).await,
-            Err(StatusCode::PAYLOAD_TOO_LARGE)
-        );
-        assert_eq!(
-            uploads.store(Some(11), Full::from("a")).await,
-            Err(StatusCode::PAYLOAD_TOO_LARGE)
-        );
-        assert_eq!(
-            uploads.store(None, Full::from("")).await,
-            Err(StatusCode::BAD_REQUEST)
-        );
+        assert_eq!(uploads.store(None, Full::from("0123456789x")).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(uploads.store(Some(11), Full::from("a")).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(uploads.store(None, Full::from("")).await, Err(StatusCode::BAD_REQUEST));
         assert_eq!(files(&dir), 1);
-        for wrong in [
-            "../../etc/passwd",
-            "",
-            "x",
-            &name.to_uppercase(),
-            &format!("{name}.part"),
-        ] {
+        for wrong in ["../../etc/passwd", "", "x", &name.to_uppercase(), &format!("{name}.part")] {
             assert!(uploads.fetch(wrong).await.is_none(), "{wrong}");
         }
     }
@@ -197,12 +159,7 @@ mod tests {
         let uploads = Uploads::open(dir.path(), 10).unwrap();
         let (first, _) = uploads.store(None, Full::from("first")).await.unwrap();
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        std::fs::File::options()
-            .write(true)
-            .open(dir.path().join(&first))
-            .unwrap()
-            .set_modified(long_ago)
-            .unwrap();
+        std::fs::File::options().write(true).open(dir.path().join(&first)).unwrap().set_modified(long_ago).unwrap();
         for _ in 0..KEPT {
             uploads.store(None, Full::from("later")).await.unwrap();
         }
@@ -215,15 +172,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(dir.path(), 10).unwrap();
         let (_sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
-        let waiting = tokio::time::timeout(
-            Duration::from_millis(50),
-            uploads.store(None, Box::pin(body)),
-        )
-        .await;
+        let waiting = tokio::time::timeout(Duration::from_millis(50), uploads.store(None, Box::pin(body))).await;
         assert!(waiting.is_err());
-        assert_eq!(
-            (files(dir.path()), uploads.slots.available_permits()),
-            (0, AT_ONCE)
-        );
+        assert_eq!((files(dir.path()), uploads.slots.available_permits()), (0, AT_ONCE));
     }
 }
