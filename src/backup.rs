@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 /// `manifest.json` beside a snapshot. Written last: a snapshot without one is not a backup.
 ///
-/// Format 1. A newer writer raises the number; an older reader then lists the backup as unreadable
-/// rather than guess.
+/// Format 1. A newer writer raises the number; an older reader then lists the backup with that as its
+/// problem rather than guess.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u32,
@@ -155,5 +155,35 @@ pub fn copy_manifest(
         file: COPY.to_owned(),
         size_bytes,
         ..manifest(capture, newest, sha256, ("", 0), elapsed_ms)
+    }
+}
+
+/// Stands in a list for a backup whose manifest does not read.
+pub fn unreadable(id: String) -> Manifest {
+    Manifest {
+        format: 0,
+        id,
+        stack: String::new(),
+        environment: String::new(),
+        service: String::new(),
+        taken_at: String::new(),
+        reason: String::new(),
+        state: Proof::Unverified,
+        server: String::new(),
+        image: String::new(),
+        revision: String::new(),
+        file: String::new(),
+        size_bytes: 0,
+        sha256: String::new(),
+        rdb: String::new(),
+        crc64: String::new(),
+        keys: 0,
+        expires: 0,
+        databases: BTreeMap::new(),
+        types: BTreeMap::new(),
+        functions: 0,
+        replication_id: String::new(),
+        replication_offset: 0,
+        elapsed_ms: 0,
     }
 }

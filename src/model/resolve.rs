@@ -299,7 +299,7 @@ impl Resolver<'_, '_> {
         }
         let build = spec.build.as_ref().and_then(|build| {
             let context = self.path(&build.context)?;
-            let dockerfile = build.dockerfile.as_ref().and_then(|name| self.path(name));
+            let dockerfile = build.dockerfile.as_ref().and_then(|name| self.text(name)).map(|name| name.value);
             Some(Build { context, dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()) })
         });
         let locked = self.inputs.lock.images.get(&image.value).and_then(|image| image.reference());
@@ -326,6 +326,13 @@ impl Resolver<'_, '_> {
         let mut settings = BTreeMap::new();
         for (written, (place, values)) in &spec.settings {
             let name = directive::primary(written);
+            if name.is_empty()
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+            {
+                let message = format!("`{written}` is not the name of a setting");
+                self.findings.push(Finding::error("setting-name", message).at(place));
+                continue;
+            }
             if let Some((_, why)) = directive::FIXED.iter().find(|(fixed, _)| *fixed == name) {
                 let message = format!("`{written}` cannot be set: {why}");
                 self.findings.push(Finding::error("fixed-setting", message).at(place));

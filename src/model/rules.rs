@@ -168,7 +168,8 @@ fn file_folders(service: &Service, findings: &mut Vec<Finding>) {
     for (path, written) in &service.files {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let redis = matches!(service.kind, Kind::Redis(_)) && (folder == "/etc/redis" || folder.starts_with("/data"));
-        if SYSTEM.contains(&folder) || redis || folder.starts_with("/run/secrets") {
+        let own = ["current", "r"].iter().any(|own| path.strip_prefix(folder) == Some(&format!("/{own}")));
+        if own || SYSTEM.contains(&folder) || redis || folder.starts_with("/run/secrets") {
             let message = format!("`{path}` cannot be delivered: its folder belongs to the image or to lockstep");
             let help = "give the file a folder of its own, such as /etc/web/";
             findings.push(Finding::error("file-folder", message).at(&written.place).help(help));

@@ -111,7 +111,8 @@ impl Builder<'_> {
     fn dropped_settings(&mut self) {
         for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
             let name = facts.name.as_str();
-            if !self.have.state.container(name).is_some_and(|had| had.running) {
+            let stays = self.want.state.container(name).is_some();
+            if !stays || !self.have.state.container(name).is_some_and(|had| had.running) {
                 continue;
             }
             let (before, after) = (conf(&self.have.state, name), conf(&self.want.state, name));

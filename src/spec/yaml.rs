@@ -124,7 +124,8 @@ impl<'t> Builder<'t, '_> {
             Ok((event, span)) => Some((event, span)),
             Err(error) => {
                 let at = self.offset(error.marker().line(), error.marker().col());
-                let place = Place::of_range(self.name, self.text, at, at + 1);
+                let length = self.text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+                let place = Place::of_range(self.name, self.text, at, at + length);
                 self.findings.push(Finding::error("yaml-syntax", error.info()).at(&place));
                 None
             }

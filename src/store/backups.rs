@@ -156,9 +156,20 @@ pub fn list(folder: &Path) -> anyhow::Result<Vec<Listed>> {
     for entry in entries {
         let path = entry.with_context(|| format!("could not read `{}`", folder.display()))?.path();
         let Ok(text) = fs::read(path.join(MANIFEST)) else { continue };
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .with_context(|| format!("the manifest in `{}` does not read", path.display()))?;
+        let manifest: Manifest = match serde_json::from_slice(&text) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                // One that does not read is shown, and hides no other.
+                let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let problem = Some(format!("its manifest does not read: {error}"));
+                listed.push(Listed { manifest: crate::backup::unreadable(id), folder: path, problem });
+                continue;
+            }
+        };
         let problem = match fs::metadata(path.join(&manifest.file)) {
+            _ if manifest.format != 1 => {
+                Some(format!("its manifest has format {}, and this binary reads 1", manifest.format))
+            }
             Ok(metadata) if metadata.len() == manifest.size_bytes => None,
             Ok(metadata) => Some(format!("{} bytes on disk, {} in the manifest", metadata.len(), manifest.size_bytes)),
             Err(error) => Some(format!("its snapshot cannot be read: {error}")),

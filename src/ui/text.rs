@@ -45,6 +45,7 @@ fn one(finding: &Finding, sources: &Sources) -> String {
         path = place.file.to_string();
         let from = place.start.saturating_sub(start).min(line.len());
         let to = place.end.saturating_sub(start).clamp(from, line.len());
+        let (from, to) = (line.floor_char_boundary(from), line.floor_char_boundary(to));
         let snippet = Snippet::source(line.as_str())
             .path(path.as_str())
             .line_start(usize::try_from(place.line).unwrap_or(1))

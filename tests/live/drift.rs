@@ -1,7 +1,7 @@
 //! Hand-made deviations on a running environment: each is named, nothing else is, and `apply` mends it.
 
 use crate::support::docker::{self, RESOURCE};
-use crate::support::{Scenario, noise, project, until};
+use crate::support::{At, Fault, Proxy, Scenario, noise, project, until};
 use serde_json::json;
 use std::time::Duration;
 
@@ -253,9 +253,16 @@ fn a_redis_that_does_not_listen_yet_is_no_failure() {
     let stack = Scenario::with("drift_listening", |stack| project::redis_only(stack, "lockstep/redis:7.0"));
     stack.apply("live");
     stack.redis("live").fill(30);
-    for attempt in 1..=12 {
-        stack.docker.restart(&stack.name("live", "cache"));
-        let apply = stack.run(&["apply", "live"]);
+    let cache = stack.name("live", "cache");
+    let proxy = Proxy::start();
+    for attempt in 1..=8 {
+        // Held at its look at the container until that has just been started.
+        proxy.arm(At::Matching("GET", format!("/containers/{cache}/json")), Fault::Hold);
+        let apply = stack.start_through(&proxy, &["apply", "live"]);
+        proxy.wait_for_hit();
+        stack.docker.restart(&cache);
+        proxy.release();
+        let apply = apply.finish();
         assert_eq!(apply.code, 0, "attempt {attempt}, right after a restart: {apply}");
     }
     stack.redis_again("live").holds(30);
