@@ -9,14 +9,17 @@ use crate::engine::inspect::{self, Seen};
 use crate::engine::{Engine, EngineError, Names};
 use crate::http;
 use crate::model::Environment;
-use crate::redis;
+use crate::redis::{self, ServerError};
 use crate::state::{self, Observed, Resource, Role, State, Value, Vitals, Volume};
 use crate::value::{ResourceId, Secret};
 use crate::world::ready::REDIS_PORT;
 use futures_util::future;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a server that does not answer yet is given before it counts as unreadable.
+const STARTING: Duration = Duration::from_secs(3);
 
 /// What the engine said of an environment, before it is compared with what is meant.
 #[derive(Debug)]
@@ -297,9 +300,22 @@ async fn ask(seen: &Seen, operator: Option<&Secret>, want: Option<&state::Server
     let asked = async {
         let address = seen.address.ok_or("it has no address on its network")?;
         let password = operator.ok_or("the password of user `lockstep` is not in its volume")?;
-        let server = redis::connect(SocketAddr::new(address, REDIS_PORT), OPERATOR, password).await;
-        let server = server.map_err(|error| error.to_string())?;
-        server.observe(want).await.map_err(|error| error.to_string())
+        let began = Instant::now();
+        loop {
+            let server = redis::connect(SocketAddr::new(address, REDIS_PORT), OPERATOR, password).await;
+            let asked = match server {
+                Ok(server) => server.observe(want).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Ok(answer) => return Ok(answer),
+                // One that was just started listens in a moment, and may have to read its data first.
+                Err(ServerError::Unreachable(_) | ServerError::Loading) if began.elapsed() < STARTING => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     };
     asked.await.unwrap_or_else(|why: String| {
         let mut server = want.cloned().unwrap_or_default();
