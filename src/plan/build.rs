@@ -538,7 +538,9 @@ impl Builder<'_> {
         let own = Milestone::Ready(facts.name.to_string());
         let needs: Vec<Option<u32>> =
             facts.needs.iter().map(|need| self.reached(Milestone::Ready(need.to_string()))).collect();
-        if self.reached(own.clone()).is_some() || needs.iter().all(Option::is_none) {
+        // A run that was cut off while it waited left something that runs and does not answer yet.
+        let silent = self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running && is_silent(had));
+        if self.reached(own.clone()).is_some() || (needs.iter().all(Option::is_none) && !silent) {
             return;
         }
         let id = ResourceId::container(facts.name.as_str());
@@ -761,6 +763,16 @@ fn means(role: Role, change: &Change) -> Means {
 /// Whether a container lost the network on which it is asked.
 fn container_is_off(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.field == "networks.private" && change.before.is_none())
+}
+
+/// Whether an application was asked for its health and did not answer well.
+fn is_silent(container: &Container) -> bool {
+    let health = container.server.as_ref().and_then(|server| server.facts.get("health"));
+    match health {
+        Some(Value::Text(status)) => !status.starts_with("status 2") && !status.starts_with("status 3"),
+        Some(_) => true,
+        None => false,
+    }
 }
 
 /// Whether only a running process can tell.

@@ -2,6 +2,7 @@
 
 use crate::support::docker::{self, RESOURCE};
 use crate::support::{At, Fault, Proxy, Scenario, noise, project, until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::time::Duration;
 
@@ -245,6 +246,38 @@ fn rights_taken_from_lockstep_are_unknown_and_given_back() {
     assert_eq!(apply.code, 0, "{apply}");
     drift.stack.is_right("live");
     drift.stack.redis_again("live").holds(30);
+}
+
+#[test]
+fn a_paused_application_is_mended_or_the_way_out_is_named() {
+    let drift = Drift::new("drift_paused");
+    drift.stack.docker.pause(&drift.name("web"));
+    assert_eq!(drift.stack.findings("live"), ["container/web running"]);
+    let apply = drift.stack.run(&["apply", "live"]);
+    if apply.code != 0 {
+        assert!(apply.stderr.contains("unpause"), "{apply}");
+        drift.stack.docker.unpause(&drift.name("web"));
+    }
+    drift.stack.is_right("live");
+}
+
+/// Nothing differs from the spec, and still it does not answer: `verify` says so, and `apply` must not say that all
+/// is well. A run that is killed between start and readiness leaves just this for the next one.
+#[test]
+fn an_application_that_does_not_answer_is_no_success() {
+    let stack = Scenario::with("drift_silent", project::site);
+    stack.apply("live");
+    // Stopped in its tracks: to the engine it runs.
+    let process = stack.docker.processes(&stack.name("live", "web")).into_iter().next().expect("a process");
+    let process = Pid::from_raw(process.cast_signed()).expect("a process id");
+    kill_process(process, Signal::STOP).expect("the site runs");
+    let findings = stack.findings("live");
+    let apply = stack.run(&["apply", "live"]);
+    kill_process(process, Signal::CONT).expect("the site is still there");
+    assert_eq!(findings, ["container/web server.health"]);
+    assert_ne!(apply.code, 0, "it does not answer its health page: {apply}");
+    stack.apply("live");
+    stack.is_right("live");
 }
 
 /// Between its start and its first answer lie some milliseconds, which is when the run after a killed one comes.

@@ -168,6 +168,16 @@ impl Docker {
     }
 
     #[track_caller]
+    pub fn pause(&self, container: &str) {
+        self.order(&format!("/containers/{container}/pause"));
+    }
+
+    #[track_caller]
+    pub fn unpause(&self, container: &str) {
+        self.order(&format!("/containers/{container}/unpause"));
+    }
+
+    #[track_caller]
     pub fn rename(&self, container: &str, name: &str) {
         self.order(&format!("/containers/{container}/rename?name={name}"));
     }
