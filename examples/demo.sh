@@ -4,7 +4,7 @@
 # Leaves both sites up; `make demo-down` removes them. Restores the spec that it changes for the demonstration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lockstep=${LOCKSTEP:-target/release/lockstep}
+lockstep=${LOCKSTEP:-target/quick/lockstep}
 spec=environments/stack.yaml
 staging=http://127.0.0.1:8081
 production=http://127.0.0.1:8080

@@ -12,6 +12,7 @@ pub fn user(rules: &str) -> User {
     let mut user = User {
         enabled: false,
         without_password: false,
+        unchecked_payloads: false,
         passwords: BTreeSet::new(),
         keys: BTreeSet::new(),
         channels: BTreeSet::new(),
@@ -32,8 +33,8 @@ pub fn user(rules: &str) -> User {
             "resetchannels" => user.channels.clear(),
             "allkeys" => _ = user.keys.insert("~*".to_owned()),
             "allchannels" => _ = user.channels.insert("&*".to_owned()),
-            // Flags of some versions that say nothing about rights.
-            "sanitize-payload" | "skip-sanitize-payload" => {}
+            "sanitize-payload" => user.unchecked_payloads = false,
+            "skip-sanitize-payload" => user.unchecked_payloads = true,
             "allcommands" => commands = vec!["+@all"],
             "nocommands" => commands = vec!["-@all"],
             rule => match rule.as_bytes().first() {
@@ -60,6 +61,9 @@ pub fn rules(user: &User) -> Vec<String> {
     rules.extend(user.passwords.iter().map(|hash| format!("#{hash}")));
     if user.without_password {
         rules.push("nopass".to_owned());
+    }
+    if user.unchecked_payloads {
+        rules.push("skip-sanitize-payload".to_owned());
     }
     rules.extend(user.keys.iter().cloned());
     rules.extend(user.channels.iter().cloned());

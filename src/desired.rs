@@ -7,8 +7,11 @@ use crate::directive::{self, Class};
 use crate::finding::Finding;
 use crate::model::{App, Environment, Kind, RedisServer, Service, resolve, rules};
 use crate::render::Templates;
-use crate::state::{Container, File, Hardening, Mount, Network, Resource, Role, Server, State, User, Value, Volume};
-use crate::value::{Family, Name, Place, ResourceId, Secret, ServerVersion, Span};
+use crate::spec::Rehearse;
+use crate::state::{
+    Container, File, Hardening, Mount, Network, Observed, Resource, Role, Server, State, User, Value, Volume,
+};
+use crate::value::{Family, Name, Place, ResourceId, Secret, ServerVersion, Span, secret};
 use serde::Serialize;
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +44,25 @@ pub struct Secrets {
     pub operators: BTreeMap<String, Secret>,
 }
 
+impl Secrets {
+    /// A text that somebody else wrote, without the values of secrets that may stand in it.
+    pub fn conceal(&self, text: &str) -> String {
+        let mut shown = text.to_owned();
+        for secret in self.values.values().chain(self.operators.values()) {
+            for value in String::from_utf8_lossy(secret.reveal()).lines().filter(|value| value.len() >= 4) {
+                shown = shown.replace(value, secret::HIDDEN);
+            }
+        }
+        shown
+    }
+
+    /// The same of a line of a log, without what a terminal would take for an order.
+    pub fn conceal_line(&self, line: &str) -> String {
+        let printable: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        self.conceal(&printable)
+    }
+}
+
 /// Where a field was written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
@@ -60,6 +82,17 @@ pub enum Readiness {
     Http { path: String, port: u16 },
     /// Nothing to ask: still running after a moment.
     Running,
+}
+
+impl Readiness {
+    /// What a service that is ready does, `answers /healthz`.
+    pub fn met(&self) -> String {
+        match self {
+            Readiness::Redis => "answers PING".to_owned(),
+            Readiness::Http { path, .. } => format!("answers {path}"),
+            Readiness::Running => "runs".to_owned(),
+        }
+    }
 }
 
 /// What a plan needs to know of a service beyond its state.
@@ -84,9 +117,88 @@ pub struct Desired {
     pub state: State,
     pub origins: BTreeMap<(ResourceId, String), Origin>,
     pub services: BTreeMap<Name, ServiceFacts>,
+    pub generations: Generations,
+    /// Whether a change is rehearsed before it begins.
+    pub rehearse: Rehearse,
 }
 
+/// What would bring an environment back to what was seen of it; `meant` knows of its services what cannot be seen.
+pub fn as_it_was(seen: &Observed, meant: &Desired, generations: &Generations) -> Desired {
+    let mut state = seen.state.clone();
+    // A second object of one identity was surplus before, too.
+    state.resources.retain(|id, _| !id.name.contains(' '));
+    let mut services = BTreeMap::new();
+    for (id, resource) in &mut state.resources {
+        let Resource::Container(container) = resource else { continue };
+        if let Some(server) = &mut container.server {
+            let known = meant.state.container(&id.name).and_then(|meant| meant.server.as_ref());
+            server.settings.retain(|_, value| !matches!(value, Value::Unknown(_)));
+            server.facts.retain(|name, value| {
+                // Where a page is that nobody means any more, nobody knows.
+                let known = known.map_or(name != "health", |known| known.facts.contains_key(name));
+                known && !matches!(value, Value::Unknown(_))
+            });
+        }
+        let Some(name) = Name::parse(&id.name).filter(|_| container.role != Role::Files) else { continue };
+        let mut facts =
+            meant.service(&id.name).cloned().unwrap_or_else(|| service_as_seen(&name, container, &seen.state));
+        facts.needs.retain(|need| seen.state.container(need.as_str()).is_some());
+        services.insert(name, facts);
+    }
+    // Whose a volume is cannot be read from it, and is written again before a server starts on it.
+    let owners: Vec<(String, (u32, u32))> = state.resources.values().filter_map(data_and_owner).collect();
+    for (volume, of) in owners {
+        if let Some(Resource::Volume(Volume::Data { owner })) = state.resources.get_mut(&ResourceId::volume(volume)) {
+            *owner = of;
+        }
+    }
+    Desired {
+        stack: meant.stack.clone(),
+        environment: meant.environment.clone(),
+        state,
+        origins: BTreeMap::new(),
+        services,
+        generations: generations.clone(),
+        rehearse: Rehearse::Never,
+    }
+}
+
+/// The data volume of a Redis, and the user and group as whom it runs.
+fn data_and_owner(resource: &Resource) -> Option<(String, (u32, u32))> {
+    let Resource::Container(container) = resource else { return None };
+    let data = container.mounts.get("/data").filter(|_| container.role == Role::Redis)?;
+    Some((data.volume.clone(), container.owner()?))
+}
+
+/// As much as a container tells of a service that the spec does not have.
+fn service_as_seen(name: &Name, container: &Container, state: &State) -> ServiceFacts {
+    let is_redis = container.role == Role::Redis;
+    let needs = state.resources.iter().filter_map(|(id, resource)| match resource {
+        Resource::Container(other) if !is_redis && other.role == Role::Redis => Name::parse(&id.name),
+        _ => None,
+    });
+    ServiceFacts {
+        name: name.clone(),
+        role: container.role,
+        needs: needs.collect(),
+        ready: if is_redis { Readiness::Redis } else { Readiness::Running },
+        ready_within: Span::seconds(60),
+        stop_grace: Span::seconds(container.stop_seconds),
+        image: container.image.clone(),
+        build: None,
+        place: Place::file("as it was"),
+    }
+}
+
+/// Which of a service's data volumes is in use, by service; the first where nothing is said.
+pub type Generations = BTreeMap<String, u32>;
+
 impl Desired {
+    /// The volume with the data of a Redis.
+    pub fn data_volume(&self, service: &Name) -> String {
+        data_volume(service, self.generations.get(service.as_str()).copied().unwrap_or(1))
+    }
+
     pub fn service(&self, name: &str) -> Option<&ServiceFacts> {
         self.services.values().find(|facts| facts.name.as_str() == name)
     }
@@ -103,12 +215,14 @@ pub fn build(
     environment: &Environment,
     templates: &Templates,
     secrets: &Secrets,
+    generations: &Generations,
     findings: &mut Vec<Finding>,
 ) -> Desired {
     let mut builder = Builder {
         environment,
         templates,
         secrets,
+        generations,
         findings,
         state: State::default(),
         origins: BTreeMap::new(),
@@ -128,6 +242,8 @@ pub fn build(
         state: builder.state,
         origins: builder.origins,
         services: builder.services,
+        generations: generations.clone(),
+        rehearse: environment.rehearse,
     }
 }
 
@@ -135,6 +251,7 @@ struct Builder<'a, 'f> {
     environment: &'a Environment,
     templates: &'a Templates,
     secrets: &'a Secrets,
+    generations: &'a Generations,
     findings: &'f mut Vec<Finding>,
     state: State,
     origins: BTreeMap<(ResourceId, String), Origin>,
@@ -194,7 +311,7 @@ impl Builder<'_, '_> {
         let all_uses: Vec<String> = all_uses.into_iter().collect();
         self.origin(&conf_volume, "files.redis.conf", &service.place, &all_uses);
         self.volume(service, "/etc/redis", files);
-        let data = data_volume(&service.name);
+        let data = data_volume(&service.name, self.generations.get(name).copied().unwrap_or(1));
         let data_id = ResourceId::volume(&data);
         self.state.resources.insert(data_id.clone(), Resource::Volume(Volume::Data { owner }));
         self.origin(&data_id, "", &service.place, &[]);
@@ -477,35 +594,11 @@ impl Builder<'_, '_> {
             };
             mounts.insert(format!("{folder}/{}", id.name), Mount { volume: id.name.clone(), read_only: false });
         }
-        // Any image will do, since nothing in it ever runs.
         let image = self.environment.services.values().find_map(|service| service.locked.clone());
         if mounts.is_empty() {
             return;
         }
-        let container = Container {
-            role: Role::Files,
-            image: image.unwrap_or_default(),
-            entrypoint: Some(vec!["/never-started".to_owned()]),
-            command: None,
-            env: BTreeMap::new(),
-            user: "65534:65534".to_owned(),
-            mounts,
-            ports: BTreeMap::new(),
-            networks: BTreeSet::new(),
-            memory_bytes: 16 << 20,
-            nano_cpus: 100_000_000,
-            pids: 1,
-            open_files: 64,
-            tmpfs: BTreeMap::new(),
-            restart: "no".to_owned(),
-            stop_seconds: 10,
-            // Docker writes into no container whose root is read-only, not even into its volumes.
-            hardening: Hardening { read_only_root: false, ..Hardening::standard() },
-            running: false,
-            restarting: false,
-            started: false,
-            server: None,
-        };
+        let container = Container::carrier(image.unwrap_or_default(), "65534:65534".to_owned(), mounts);
         self.origin(&ResourceId::container(FILES), "", &self.environment.place.clone(), &[]);
         self.state.resources.insert(ResourceId::container(FILES), Resource::Container(Box::new(container)));
     }
@@ -528,10 +621,12 @@ struct UserLine {
 fn operator_rules(server: ServerVersion) -> String {
     let mut rules = String::from(
         "on -@all +ping +info +dbsize +config|get +config|set +acl|list +acl|cat +acl|setuser +acl|deluser \
-         +module|list +psync +replconf +client|setname",
+         +module|list +psync +replconf +client|setname +slowlog|get +slowlog|len",
     );
     if server.speaks(7, 0) {
-        rules.push_str(" +function|list");
+        rules.push_str(" +command|list +function|list +latency|histogram");
+    } else {
+        rules.push_str(" +command");
     }
     rules
 }
@@ -548,8 +643,19 @@ fn password_hash(secret: Option<&Secret>, name: &str) -> String {
     }
 }
 
-pub fn data_volume(service: &Name) -> String {
-    format!("{service}.data")
+/// The volume of a service's data, `cache.data`; one that was restored into has its number behind it, `cache.data-2`.
+pub fn data_volume(service: &Name, generation: u32) -> String {
+    if generation > 1 { format!("{service}.data-{generation}") } else { format!("{service}.data") }
+}
+
+/// The service whose data a volume is for, and which one it is.
+pub fn generation(volume: &str) -> Option<(&str, u32)> {
+    let (service, kind) = volume.split_once('.')?;
+    let number = match kind.strip_prefix("data")? {
+        "" => 1,
+        rest => rest.strip_prefix('-')?.parse().ok().filter(|number| *number > 1)?,
+    };
+    Some((service, number))
 }
 
 /// `web.etc.site` for the folder `/etc/site` of `web`.

@@ -14,7 +14,7 @@ pub struct Change {
 }
 
 /// Families of fields that the wanted side lists completely: what it does not name may not be there.
-const CLOSED: [&str; 8] = ["files.", "modes.", "env.", "mounts.", "ports.", "networks.", "tmpfs.", "users."];
+const CLOSED: [&str; 9] = ["files.", "modes.", "env.", "mounts.", "ports.", "networks.", "tmpfs.", "users.", "engine."];
 
 /// Changes that make `have` what `want` declares; what `want` does not mention is left alone.
 pub fn declared(have: &State, want: &State) -> Vec<Change> {

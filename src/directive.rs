@@ -3,7 +3,7 @@
 //! Pure knowledge, from `config.c` of Redis 7.0.15 and the notes of 6.0, 6.2, 7.2 and 8.0. A value
 //! takes its normal form once on either side of a comparison, so that comparing is `==`.
 
-use crate::value::{Bytes, ServerVersion};
+use crate::value::{Bytes, Family, ServerVersion};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,6 +80,9 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
         ("client-query-buffer-limit", vec!["64mb"]),
         ("loglevel", vec!["notice"]),
         ("maxclients", vec!["10000"]),
+        // A hand-over that broke off leaves a server that takes no writes; with these everybody sees it.
+        ("min-replicas-max-lag", vec!["10"]),
+        ("min-replicas-to-write", vec!["0"]),
         // The default makes every backup wait five seconds for company.
         ("repl-diskless-sync", vec!["yes"]),
         ("repl-diskless-sync-delay", vec!["0"]),
@@ -91,7 +94,10 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
     ];
     if server.speaks(6, 2) {
         settings.push(("acl-pubsub-default", vec!["resetchannels"]));
-        settings.push(("sanitize-dump-payload", vec!["yes"]));
+        // Valkey 9.1 knows the name, ignores it, and does not report it.
+        if server.family == Family::Redis || server.version < (9, 1, 0) {
+            settings.push(("sanitize-dump-payload", vec!["yes"]));
+        }
     }
     if server.speaks(7, 0) {
         settings.push(("enable-debug-command", vec!["no"]));
@@ -101,6 +107,66 @@ pub fn baseline(server: ServerVersion) -> Vec<(&'static str, Vec<&'static str>)>
         settings.push(("shutdown-timeout", vec!["10"]));
     }
     settings
+}
+
+/// What a server does when nobody says otherwise, for the settings that people write and lockstep sets.
+///
+/// `None` for a setting whose default this does not know, or that the server does not have.
+pub fn server_default(name: &str, server: ServerVersion) -> Option<&'static str> {
+    let since_seven = server.speaks(7, 0);
+    let value = match name {
+        "maxmemory" | "timeout" | "latency-monitor-threshold" => "0",
+        "maxmemory-clients" if since_seven => "0",
+        "maxmemory-policy" => "noeviction",
+        "maxmemory-samples" => "5",
+        "appendonly" | "activedefrag" | "no-appendfsync-on-rewrite" => "no",
+        "lazyfree-lazy-eviction" | "lazyfree-lazy-expire" | "lazyfree-lazy-server-del" => "no",
+        "lazyfree-lazy-user-del" | "sanitize-dump-payload" => "no",
+        "enable-debug-command" | "enable-module-command" | "enable-protected-configs" if since_seven => "no",
+        "appendfsync" => "everysec",
+        "aof-use-rdb-preamble" | "rdbcompression" | "rdbchecksum" | "stop-writes-on-bgsave-error" => "yes",
+        "acl-pubsub-default" => {
+            if since_seven {
+                "resetchannels"
+            } else {
+                "allchannels"
+            }
+        }
+        "auto-aof-rewrite-percentage" => "100",
+        "auto-aof-rewrite-min-size" => "64mb",
+        "client-output-buffer-limit" => "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
+        "client-query-buffer-limit" => "1gb",
+        "databases" => "16",
+        "hz" | "lfu-log-factor" => "10",
+        "lfu-decay-time" | "io-threads" => "1",
+        "loglevel" => "notice",
+        "maxclients" => "10000",
+        "notify-keyspace-events" => "",
+        "repl-diskless-sync" => {
+            if since_seven {
+                "yes"
+            } else {
+                "no"
+            }
+        }
+        "repl-diskless-sync-delay" => "5",
+        "save" if since_seven => "3600 1 300 100 60 10000",
+        "save" => "900 1 300 10 60 10000",
+        "shutdown-timeout" if since_seven => "10",
+        "slowlog-log-slower-than" => "10000",
+        "slowlog-max-len" => "128",
+        "tcp-keepalive" => "300",
+        _ => return None,
+    };
+    Some(value)
+}
+
+/// A value in normal form as people write it: sizes with their unit.
+pub fn shown(name: &str, canonical: &str) -> String {
+    match canonical.parse().ok().filter(|_| SIZES.contains(&name)) {
+        Some(bytes @ 1..) => Bytes(bytes).to_string(),
+        _ => canonical.to_owned(),
+    }
 }
 
 /// What lockstep sets itself, as this server understands it.
@@ -138,6 +204,8 @@ pub fn primary(name: &str) -> String {
         "cluster-slave-no-failover" => "cluster-replica-no-failover".to_owned(),
         _ => match name.strip_prefix("slave-") {
             Some(rest) => format!("replica-{rest}"),
+            // Since 8.0 `server_cpulist` and its like have a second name; the first one is known to all (tried on 7.0.15, 8.0.2).
+            None if name.ends_with("-cpulist") => name.replace('-', "_"),
             None if name.contains("-max-ziplist-") => name.replace("-max-ziplist-", "-max-listpack-"),
             None => name,
         },

@@ -23,6 +23,24 @@ pub enum Event {
         number: u32,
         done: u64,
     },
+    /// A backup that a change rests on.
+    Kept {
+        service: String,
+        id: String,
+        /// Absent for a copied volume, whose keys nobody counted.
+        keys: Option<u64>,
+        bytes: u64,
+        /// As `backup list` calls it: `verified`, `drilled`, `copied`.
+        proven: &'static str,
+    },
+    /// How long a server held writes back.
+    WritesPaused {
+        ms: u64,
+    },
+    /// How long a service did not answer.
+    Away {
+        ms: u64,
+    },
     /// Something worth a line that is no step: what a build says, why a wait goes on.
     Line {
         text: String,

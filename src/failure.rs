@@ -16,12 +16,18 @@ pub enum Kind {
     Differences,
     /// Refused: protection, or something that would have to be confirmed.
     Refused,
+    /// The change failed, and everything is as it was before it.
+    Undone,
+    /// The change failed, and not everything could be taken back.
+    UndoIncomplete,
     /// The engine cannot be reached, or does not answer in time.
     Engine,
     /// The backup failed, so nothing was changed.
     Backup,
     /// Ended by this signal after a clean stop.
     Signal(u8),
+    /// A command that was run beside an environment ended with this code, which becomes lockstep's own.
+    Command(u8),
 }
 
 impl Kind {
@@ -31,9 +37,12 @@ impl Kind {
             Kind::Usage => 2,
             Kind::Differences => 3,
             Kind::Refused => 4,
+            Kind::Undone => 5,
+            Kind::UndoIncomplete => 6,
             Kind::Engine => 7,
             Kind::Backup => 9,
             Kind::Signal(number) => 128u8.saturating_add(number),
+            Kind::Command(code) => code,
         }
     }
 }

@@ -32,11 +32,40 @@ pub struct Finding {
     pub observed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Where and when it was seen, when it was seen in an environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
+}
+
+/// Where a finding comes from.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Seen {
+    pub environment: String,
+    /// How deep it lies: `spec`, `bytes`, `image`, `container`, `process`.
+    pub level: &'static str,
+    /// Who said so.
+    pub source: &'static str,
+    /// When the environment was read: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Since when it is so, as far as anybody tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }
 
 impl Finding {
     fn new(severity: Severity, rule: &'static str, message: String) -> Finding {
-        Finding { severity, rule, message, place: None, subject: None, expected: None, observed: None, help: None }
+        Finding {
+            severity,
+            rule,
+            message,
+            place: None,
+            subject: None,
+            expected: None,
+            observed: None,
+            help: None,
+            seen: None,
+        }
     }
 
     pub fn error(rule: &'static str, message: impl Into<String>) -> Finding {
@@ -66,6 +95,12 @@ impl Finding {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Finding {
         self.help = Some(help.into());
+        self
+    }
+
+    #[must_use]
+    pub fn seen(mut self, seen: Seen) -> Finding {
+        self.seen = Some(Box::new(seen));
         self
     }
 

@@ -4,14 +4,17 @@
 //! `tests/it/house.rs` keeps it so; `docs/architecture.md` says why.
 
 // Words.
+pub mod acceptance;
 pub mod failure;
 pub mod finding;
+pub mod measure;
 pub mod value;
 // What is known of Redis.
 pub mod directive;
 // What we want.
 pub mod acl;
 pub mod desired;
+pub mod explain;
 pub mod model;
 pub mod render;
 pub mod spec;
@@ -22,8 +25,19 @@ pub mod event;
 pub mod parity;
 pub mod plan;
 // Data.
+pub mod audit;
 pub mod backup;
+pub mod digest;
+pub mod export;
+pub mod hold;
+pub mod import;
+pub mod keydiff;
+pub mod ledger;
+pub mod mask;
+pub mod probe;
 pub mod rdb;
+pub mod report;
+pub mod restore;
 // The world.
 pub mod apply;
 pub mod engine;

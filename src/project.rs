@@ -1,9 +1,11 @@
 //! A project: the spec, its environments, templates and lock, read and checked as a whole.
 
-use crate::desired::{self, Desired, Secrets};
+use crate::audit;
+use crate::desired::{self, Desired, Generations, Secrets};
 use crate::failure::{Failure, Kind};
 use crate::finding::{self, Finding};
-use crate::model::{Environment, resolve, rules};
+use crate::ledger::Texts;
+use crate::model::{Environment, behaviour, ephemeral, resolve, rules};
 use crate::render::Templates;
 use crate::spec::environment::EnvironmentSpec;
 use crate::spec::lock::{self, Lock};
@@ -11,7 +13,7 @@ use crate::spec::{Spec, Text, ValueKind, environment, parse};
 use crate::store::guard::{self, Exceeded};
 use crate::store::inputs::{self, Inputs};
 use crate::value::{Digest, Located, Name, Place, Secret, Sources};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -27,6 +29,8 @@ pub struct Project {
     pub lock: Lock,
     /// Each environment, resolved.
     pub resolved: BTreeMap<Name, Environment>,
+    /// What a change records of it.
+    pub texts: Texts,
 }
 
 /// Which environments' files are rendered while reading; all of them are read and resolved.
@@ -60,6 +64,18 @@ pub fn load(root: &Path, scope: Scope) -> Result<Loaded, Failure> {
         Failure::new(Kind::Usage, error)
             .help("a project has a folder `environments` with stack.yaml; name the project with `--project DIR`")
     })?;
+    Ok(load_inputs(inputs, scope, findings))
+}
+
+/// The project as it was when a change recorded these texts. Secrets, build contexts and backups are where they are
+/// now: below `root`.
+pub fn load_texts(root: &Path, texts: &Texts, scope: Scope) -> Loaded {
+    let mut findings = Vec::new();
+    let inputs = inputs::of_texts(root, texts, &mut findings);
+    load_inputs(inputs, scope, findings)
+}
+
+fn load_inputs(inputs: Inputs, scope: Scope, mut findings: Vec<Finding>) -> Loaded {
     let sources = inputs.sources.clone();
     let read = findings.clone();
     let mut loaded = match guard::run(move || check(inputs, &scope, read)) {
@@ -76,7 +92,7 @@ pub fn load(root: &Path, scope: Scope) -> Result<Loaded, Failure> {
     };
     finding::sort(&mut loaded.findings);
     loaded.findings.dedup();
-    Ok(loaded)
+    loaded
 }
 
 fn check(inputs: Inputs, scope: &Scope, mut findings: Vec<Finding>) -> (Option<Project>, Vec<Finding>) {
@@ -85,6 +101,7 @@ fn check(inputs: Inputs, scope: &Scope, mut findings: Vec<Finding>) -> (Option<P
 }
 
 fn build(inputs: Inputs, scope_of: &Scope, findings: &mut Vec<Finding>) -> Option<Project> {
+    let texts = inputs.texts();
     let templates = Templates::compile(inputs::TEMPLATES, inputs.templates, findings);
     let spec = inputs.stack.as_ref().and_then(|text| parse::parse(inputs::STACK, text, findings));
     let mut environments = BTreeMap::new();
@@ -122,7 +139,7 @@ fn build(inputs: Inputs, scope_of: &Scope, findings: &mut Vec<Finding>) -> Optio
                     let inputs = resolve::Inputs { spec, environment, all, templates, lock };
                     let environment = resolve::resolve(&inputs, &mut found);
                     if scope_of.holds(name) && !wrong_already && !finding::has_errors(&found) {
-                        desired::build(&environment, templates, &placeholders(), &mut found);
+                        desired::build(&environment, templates, &placeholders(), &Generations::new(), &mut found);
                     }
                     (name.clone(), environment, found)
                 })
@@ -133,10 +150,12 @@ fn build(inputs: Inputs, scope_of: &Scope, findings: &mut Vec<Finding>) -> Optio
             findings.extend(found);
         }
     });
+    audit::unknown_ids(&spec, findings);
     port_clashes(&resolved, findings);
-    dormant(&spec, &environments, findings);
+    dormant(&spec, findings);
     unlocked(&spec, &lock, findings);
-    Some(Project { root: inputs.root, spec, environments, templates, lock, resolved })
+    findings.extend(behaviour::switched_off(&spec));
+    Some(Project { root: inputs.root, spec, environments, templates, lock, resolved, texts })
 }
 
 /// Text is wanted, not values.
@@ -155,14 +174,11 @@ fn port_clashes(resolved: &BTreeMap<Name, Environment>, findings: &mut Vec<Findi
 }
 
 /// Says in one line what is written and does nothing yet.
-fn dormant(spec: &Spec, environments: &BTreeMap<Name, EnvironmentSpec>, findings: &mut Vec<Finding>) {
-    let mut names: Vec<&str> = spec.dormant.iter().map(|section| section.value).collect();
-    let follows = environments.values().find_map(|environment| environment.follows.as_ref());
-    names.extend(follows.map(|_| "follows"));
-    let place = spec.dormant.first().map(|section| &section.place).or(follows.map(|follows| &follows.place));
-    if let Some(place) = place {
+fn dormant(spec: &Spec, findings: &mut Vec<Finding>) {
+    let names: Vec<&str> = spec.dormant.iter().map(|section| section.value).collect();
+    if let Some(first) = spec.dormant.first() {
         let message = format!("read and checked, without effect yet: {}", names.join(", "));
-        findings.push(Finding::note("no-effect-yet", message).at(place));
+        findings.push(Finding::note("no-effect-yet", message).at(&first.place));
     }
 }
 
@@ -185,7 +201,11 @@ impl Project {
         let found = Name::parse(name).and_then(|name| self.resolved.get(&name));
         found.ok_or_else(|| {
             let known: Vec<&str> = self.resolved.keys().map(Name::as_str).collect();
+            let copied = ephemeral::base(name).filter(|base| self.resolved.contains_key(base));
             let help = match finding::nearest(name, known.iter().copied()) {
+                _ if copied.is_some() => {
+                    format!("`{name}` is called like a copy; `verify`, `status`, `probe`, `audit` and `down` take one")
+                }
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("environments: {}", known.join(", ")),
             };
@@ -193,10 +213,24 @@ impl Project {
         })
     }
 
+    /// From here on knows a copy that exists for a while alone, where it is called like one of an environment.
+    pub fn take_in_copy(&mut self, name: Name) {
+        let base = ephemeral::base(name.as_str()).and_then(|base| self.resolved.get(&base));
+        if let Some(base) = base.filter(|_| !self.resolved.contains_key(&name)) {
+            let copy = ephemeral::of(base, name.clone(), None);
+            self.resolved.insert(name, copy);
+        }
+    }
+
     /// What the spec means for an environment, with these secrets.
-    pub fn desired(&self, environment: &Environment, secrets: &Secrets) -> Result<Desired, Failure> {
+    pub fn desired(
+        &self,
+        environment: &Environment,
+        secrets: &Secrets,
+        generations: &Generations,
+    ) -> Result<Desired, Failure> {
         let mut findings = Vec::new();
-        let desired = desired::build(environment, &self.templates, secrets, &mut findings);
+        let desired = desired::build(environment, &self.templates, secrets, generations, &mut findings);
         // Checked when the project was loaded; only the values of secrets are new.
         match findings.first() {
             None => Ok(desired),
@@ -229,7 +263,19 @@ impl Project {
             lock: &self.lock,
         };
         let environment = resolve::resolve(&inputs, &mut ignored);
-        desired::build(&environment, &self.templates, &placeholders(), &mut ignored).state.digest()
+        desired::build(&environment, &self.templates, &placeholders(), &Generations::new(), &mut ignored).state.digest()
+    }
+
+    /// One secret of an environment that no service of it has.
+    pub fn secret(&self, environment: &Environment, name: &str) -> Result<Secret, Failure> {
+        let doing = format!("could not read the secret `{name}` of {}", environment.name);
+        let help = format!("see `secrets:` in {}", inputs::environment_file(&environment.name));
+        let missing = |why: &str| Failure::message(Kind::Usage, format!("{doing}: {why}")).help(help.clone());
+        let source = environment.secret_source.as_ref().ok_or_else(|| missing("the environment has no `secrets:`"))?;
+        let names = BTreeSet::from([name.to_owned()]);
+        let read = crate::store::secrets::read(&self.root, source, &names);
+        let mut read = read.map_err(|error| missing(&format!("{error:#}")))?;
+        read.remove(name).ok_or_else(|| missing("it is not there"))
     }
 
     /// The secrets that an environment declares, from where it says they are.
@@ -240,7 +286,7 @@ impl Project {
         };
         crate::store::secrets::read(&self.root, source, &names).map_err(|error| {
             Failure::new(Kind::Usage, error.context(format!("could not read the secrets of {}", environment.name)))
-                .help(format!("see `secrets:` in {}", inputs::environment_file(&environment.name)))
+                .help(format!("see `secrets:` in {}", environment.place.file))
         })
     }
 }

@@ -172,8 +172,21 @@ fn engine() -> Tera {
     // Configuration files are not HTML.
     tera.autoescape_on(Vec::<&'static str>::new());
     tera.register_filter("times", times);
+    tera.register_filter("urlencode", |text: &str, _: Kwargs, _: &State<'_>| urlencoded(text));
     tera.register_filter("size", |bytes: u64, _: Kwargs, _: &State<'_>| Bytes(bytes).to_string());
     tera
+}
+
+/// A text as it stands in a part of a URL.
+pub fn urlencoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
 }
 
 /// `{{ cache_memory | times(by=1.6) }}`: a whole number, rounded down.

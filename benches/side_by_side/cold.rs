@@ -10,6 +10,7 @@ use crate::{Options, ready};
 use anyhow::bail;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 const GROUP: &str = "cold-apply";
@@ -92,25 +93,45 @@ fn compose_start(compose: &Compose, up: &[&str], awaited: &[Awaited]) -> anyhow:
     Ok(seconds)
 }
 
-/// Networks one after the other, then each container on a connection of its own: create, attach, start, ask.
 fn bare_start(stack: &Stack, prefix: &str, given: &Path, base: u16) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    bare_launch(stack, prefix, given, base)?;
+    let seconds = began.elapsed().as_secs_f64();
+    bare_remove(stack, prefix)?;
+    Ok(seconds)
+}
+
+/// How many networks have got a range of their own.
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Networks one after the other, then each container on a connection of its own: create, attach, start, ask.
+pub fn bare_launch(stack: &Stack, prefix: &str, given: &Path, base: u16) -> anyhow::Result<()> {
     let bodies = stack.bodies(prefix, given, base);
     let private = format!("{prefix}-private");
-    let began = Instant::now();
     let mut engine = Connection::open()?;
     for (name, internal) in [("private", true), ("edge", false)] {
-        engine.post(
-            "/networks/create",
-            &json!({ "Name": format!("{prefix}-{name}"), "Internal": internal, "CheckDuplicate": true }),
-        )?;
+        let body = |ranges: Value| {
+            let name = format!("{prefix}-{name}");
+            json!({ "Name": name, "Internal": internal, "CheckDuplicate": true, "IPAM": { "Config": ranges } })
+        };
+        if engine.post("/networks/create", &body(Value::Null)).is_err() {
+            // An engine as it comes has addresses for 30 networks or so.
+            let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+            let subnet = format!("198.19.{}.{}/27", number / 8 % 256, number % 8 * 32);
+            engine.post("/networks/create", &body(json!([{ "Subnet": subnet }])))?;
+        }
     }
     std::thread::scope(|scope| {
         let started: Vec<_> = bodies.iter().map(|body| scope.spawn(|| one_container(body, prefix, &private))).collect();
         started.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a start broke off")))
-    })?;
-    let seconds = began.elapsed().as_secs_f64();
-    for body in &bodies {
-        engine.delete(&format!("/containers/{prefix}-{}?force=1&v=1", body.service))?;
+    })
+}
+
+pub fn bare_remove(stack: &Stack, prefix: &str) -> anyhow::Result<()> {
+    let mut engine = Connection::open()?;
+    let sites = stack.sites.iter().map(|site| &site.name);
+    for service in stack.caches.iter().chain(sites) {
+        engine.delete(&format!("/containers/{prefix}-{service}?force=1&v=1"))?;
     }
     for cache in &stack.caches {
         engine.delete(&format!("/volumes/{prefix}-{cache}-data"))?;
@@ -118,7 +139,7 @@ fn bare_start(stack: &Stack, prefix: &str, given: &Path, base: u16) -> anyhow::R
     for name in ["private", "edge"] {
         engine.delete(&format!("/networks/{prefix}-{name}"))?;
     }
-    Ok(seconds)
+    Ok(())
 }
 
 fn one_container(body: &Body, prefix: &str, private: &str) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-const SOCKET: &str = "/var/run/docker.sock";
+pub const SOCKET: &str = "/var/run/docker.sock";
 /// Docker 20.10.
 const API: &str = "/v1.41";
 

@@ -5,15 +5,27 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to whoever started it")]
 
+mod capture;
 mod cold;
 mod compose;
+mod copies;
+mod data;
+mod drill;
 mod engine;
+mod handover;
 mod large;
+mod mask;
 mod measure;
+mod parse;
 mod ready;
+mod refresh;
 mod second;
 mod snapshot;
 mod stack;
+mod verify;
+mod warm;
+mod watched;
+mod work;
 mod workshop;
 
 use anyhow::{Context as _, bail};
@@ -24,24 +36,36 @@ use workshop::Workshop;
 /// What a group is called on the command line, and what runs it.
 type Group = (&'static str, fn(&Workshop, &Options) -> anyhow::Result<Vec<Row>>);
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 13] = [
     ("second-apply", second::run),
     ("cold-apply", cold::run),
     ("check-render", large::run),
     ("snapshot", snapshot::run),
+    ("parse", parse::run),
+    ("capture", capture::run),
+    ("warm-restore", warm::run),
+    ("cold-drill", drill::run),
+    ("hand-over", handover::run),
+    ("copies", copies::run),
+    ("mask", mask::run),
+    ("verify", verify::run),
+    ("refresh", refresh::run),
 ];
 
 const USAGE: &str = "\
-usage: side_by_side [--quick] [--strict] [GROUP...]
+usage: side_by_side [--quick] [--full] [--strict] [GROUP...]
 
-Groups, chosen by any part of their name; all without one: second-apply, cold-apply, check-render, snapshot
+Groups, chosen by any part of their name; all without one: second-apply, cold-apply, check-render, snapshot,
+parse, capture, warm-restore, cold-drill, hand-over, copies, mask, verify, refresh
   --quick   fewer repetitions, to see that everything works
+  --full    parse to cold-drill with 3,000,000 keys instead of 300,000, and with 2 GB in large values
   --strict  exit 3 when a target is lost";
 
 /// How to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     quick: bool,
+    pub full: bool,
 }
 
 impl Options {
@@ -57,6 +81,10 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "probe") {
         return ready::probe(&arguments);
     }
+    // And one piece of lockstep's work in a process of its own.
+    if let Some((_, arguments)) = arguments.split_first().filter(|(first, _)| *first == "work") {
+        return work::run(arguments);
+    }
     // What cargo adds by itself.
     arguments.retain(|argument| argument != "--bench");
     match run(&arguments) {
@@ -69,10 +97,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let (mut options, mut strict, mut filters) = (Options { quick: false }, false, Vec::new());
+    let (mut options, mut strict, mut filters) = (Options { quick: false, full: false }, false, Vec::new());
     for argument in arguments {
         match argument.as_str() {
             "--quick" => options.quick = true,
+            "--full" => options.full = true,
             "--strict" => strict = true,
             "--help" | "-h" => {
                 println!("{USAGE}");
@@ -109,6 +138,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let path = workshop.target.join("bench.json");
     let report = measure::report(&rows, &workshop.facts, options.quick, &failed);
     lockstep::store::files::write_atomically(&path, report.as_bytes(), 0o644).context("could not write the report")?;
+    println!("Load of the machine: {} at the start, {} at the end.", workshop.facts.load, workshop::load());
     let lost = rows.iter().filter(|row| row.met() == Some(false)).count();
     println!("{lost} of {} targets lost", rows.iter().filter(|row| row.target.is_some()).count());
     if !failed.is_empty() {

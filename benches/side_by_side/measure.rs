@@ -194,7 +194,9 @@ pub fn report(rows: &[Row], facts: &Facts, quick: bool, failed: &[&str]) -> Stri
     let report = json!({
         "format": 1,
         "date": lockstep::store::now().to_string(),
-        "machine": { "cores": facts.cores, "engine": facts.engine, "load_at_start": facts.load },
+        "machine": {
+            "cores": facts.cores, "engine": facts.engine, "load_at_start": facts.load, "load_at_end": workshop::load(),
+        },
         "lockstep": env!("CARGO_PKG_VERSION"),
         "compose": crate::compose::VERSION,
         "quick": quick,

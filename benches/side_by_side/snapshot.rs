@@ -6,6 +6,7 @@ use crate::engine::Connection;
 use crate::measure::{Row, Series, Target, Unit, beside, rounds};
 use crate::ready::{Awaited, Kind};
 use crate::stack::{ENVIRONMENT, REDIS};
+use crate::watched::watched;
 use crate::workshop::{self, Workshop, timed};
 use crate::{Options, ready};
 use anyhow::{Context as _, bail};
@@ -14,11 +15,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const GROUP: &str = "snapshot";
-const PASSWORD: &str = "bench-not-a-secret";
+pub const PASSWORD: &str = "bench-not-a-secret";
 const SMALL_KEYS: u64 = 1_000_000;
 const LARGE_KEYS: u64 = 4_000;
 const LARGE_VALUE: usize = 50_000;
@@ -30,25 +30,21 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
     let room = workshop.room(GROUP)?;
     let project = room.join("project");
     let name = workshop.name("data");
-    workshop::write(&project.join("environments/stack.yaml"), &spec(&name), 0o644)?;
-    workshop::write(&project.join("environments/side.yaml"), "secrets: { file: secrets/side.yaml }\n", 0o644)?;
-    let secret = format!("reader_password: {PASSWORD}\n");
-    workshop::write(&project.join("environments/secrets/side.yaml"), &secret, 0o600)?;
+    let spec = spec(&name, &[("small", REDIS), ("large", REDIS)]);
+    workshop::write(&project.join("environments/stack.yaml"), &spec, 0o644)?;
+    environment(&project, ENVIRONMENT, PASSWORD, "")?;
     timed(&mut workshop.lockstep(&project, &["lock"]))?;
     timed(&mut workshop.lockstep(&project, &["apply", ENVIRONMENT]))?;
 
     let mut rows = Vec::new();
     let what = [("small", "1,000,000 keys", SMALL_KEYS), ("large", "200 MB in 4,000 values", LARGE_KEYS)];
     for (service, what, keys) in what {
-        let container = format!("{name}-{ENVIRONMENT}-{service}");
-        let awaited = Awaited { container, network: format!("{name}-{ENVIRONMENT}-private"), kind: Kind::Redis };
-        ready::wait_for_all(std::slice::from_ref(&awaited))?;
-        let address = awaited.address(&mut Connection::open()?)?.context("the server has no address")?;
+        let address = address(&name, ENVIRONMENT, service)?;
         workshop::go_on()?;
         eprintln!("  filling: {what}");
         match service {
-            "small" => fill(address, keys, small)?,
-            _ => fill(address, keys, large)?,
+            "small" => fill(address, PASSWORD, keys, 2_000, small)?,
+            _ => fill(address, PASSWORD, keys, 20, large)?,
         }
         let measured = measure(workshop, &room, &project, service, address, keys, options.rounds(7, 1))?;
         rows.push(Row {
@@ -75,12 +71,12 @@ pub fn run(workshop: &Workshop, options: &Options) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Nothing writes by itself while it is measured: no append-only file and no save points.
-fn spec(name: &str) -> String {
-    let service = |service: &str| {
+/// Redis services, each with its image. Nothing writes by itself while it is measured: no append-only file and no save points.
+pub fn spec(name: &str, services: &[(&str, &str)]) -> String {
+    let service = |(service, image): &(&str, &str)| {
         format!(
             "  {service}:
-    image: {REDIS}
+    image: {image}
     settings: {{ maxmemory: 900mb, maxmemory-policy: noeviction, appendonly: no, save: \"\" }}
     users:
       reader: {{ password: reader_password, keys: [\"*\"], allow: [\"@all\"] }}
@@ -88,11 +84,24 @@ fn spec(name: &str) -> String {
 "
         )
     };
-    format!(
-        "lockstep: 1\nstack: {name}\nowner: web@alphanode.example\nredis:\n{}{}",
-        service("small"),
-        service("large")
-    )
+    let services: String = services.iter().map(service).collect();
+    format!("lockstep: 1\nstack: {name}\nowner: web@alphanode.example\nredis:\n{services}")
+}
+
+/// An environment in which `reader` signs in with this password; `more` are lines of further secrets.
+pub fn environment(project: &Path, name: &str, password: &str, more: &str) -> anyhow::Result<()> {
+    let text = format!("secrets: {{ file: secrets/{name}.yaml }}\n");
+    workshop::write(&project.join(format!("environments/{name}.yaml")), &text, 0o644)?;
+    let secret = format!("reader_password: {password}\n{more}");
+    workshop::write(&project.join(format!("environments/secrets/{name}.yaml")), &secret, 0o600)
+}
+
+/// Where a Redis of an environment answers, once it does.
+pub fn address(stack: &str, environment: &str, service: &str) -> anyhow::Result<SocketAddr> {
+    let named = |rest: &str| format!("{stack}-{environment}-{rest}");
+    let awaited = Awaited { container: named(service), network: named("private"), kind: Kind::Redis };
+    ready::wait_for_all(std::slice::from_ref(&awaited))?;
+    awaited.address(&mut Connection::open()?)?.context("the server has no address")
 }
 
 struct Measured {
@@ -114,13 +123,7 @@ fn measure(
 ) -> anyhow::Result<Measured> {
     let (pulled, copy) = (room.join(format!("{service}.rdb")), room.join(format!("{service}.copy")));
     let backups = project.join("backups");
-    let pull = || {
-        let mut command = Command::new("redis-cli");
-        command.env("REDISCLI_AUTH", PASSWORD).args(["-h", &address.ip().to_string(), "--user", "reader", "--rdb"]);
-        command.arg(&pulled);
-        command
-    };
-    watched(&mut pull())?;
+    watched(&mut pull(address, PASSWORD, &pulled))?;
     let (mut peak, mut redis_cli_peak) = (Series::default(), Series::default());
     let [lockstep, redis_cli, cat] = rounds(
         count,
@@ -134,7 +137,7 @@ fn measure(
             }),
             ("redis-cli --rdb", &mut || {
                 fs::remove_file(&pulled)?;
-                let ran = watched(&mut pull())?;
+                let ran = watched(&mut pull(address, PASSWORD, &pulled))?;
                 redis_cli_peak.0.push(ran.peak_bytes);
                 Ok(ran.seconds)
             }),
@@ -154,6 +157,14 @@ fn measure(
     Ok(Measured { lockstep, redis_cli, cat, peak, redis_cli_peak })
 }
 
+/// `redis-cli --rdb` into a file.
+pub fn pull(address: SocketAddr, password: &str, into: &Path) -> Command {
+    let mut command = Command::new("redis-cli");
+    command.env("REDISCLI_AUTH", password).args(["-h", &address.ip().to_string(), "--user", "reader", "--rdb"]);
+    command.arg(into);
+    command
+}
+
 /// The backup just taken says how many keys it holds; anything else was no measurement.
 fn expect_keys(backups: &Path, keys: u64) -> anyhow::Result<()> {
     let mut folders = vec![backups.to_owned()];
@@ -162,7 +173,7 @@ fn expect_keys(backups: &Path, keys: u64) -> anyhow::Result<()> {
             let path: PathBuf = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "json") {
+            } else if path.file_name().is_some_and(|name| name == "manifest.json") {
                 let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
                 let held = manifest.get("keys").and_then(serde_json::Value::as_u64);
                 if held != Some(keys) {
@@ -175,58 +186,15 @@ fn expect_keys(backups: &Path, keys: u64) -> anyhow::Result<()> {
     bail!("there is no manifest in {}", backups.display())
 }
 
-struct Watched {
-    seconds: f64,
-    peak_bytes: f64,
-}
-
-/// Runs a program to its end and reads the highest resident memory that the kernel has noted for it.
-///
-/// The mark itself never goes down, so what a look every millisecond can miss is growth in the last one. It is read
-/// here and not from `wait4`, whose figure begins with the memory of the process that forked.
-fn watched(command: &mut Command) -> anyhow::Result<Watched> {
-    let began = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let status_file = format!("/proc/{}/status", child.id());
-    let ended = AtomicBool::new(false);
-    let (output, seconds, peak_bytes) = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            let mut peak = 0.0f64;
-            while !ended.load(Ordering::Relaxed) {
-                peak = peak.max(high_water(&status_file));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            peak
-        });
-        let mut said = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            // Until the program closes it, which is when it ends.
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                said.push_str(&line);
-                said.push('\n');
-            }
-        }
-        let status = child.wait();
-        let seconds = began.elapsed().as_secs_f64();
-        ended.store(true, Ordering::Relaxed);
-        (status.map(|status| (status, said)), seconds, looking.join().unwrap_or(0.0))
-    });
-    let (status, said) = output?;
-    if !status.success() {
-        bail!("{} ended with {status}:\n{said}", command.get_program().display());
-    }
-    Ok(Watched { seconds, peak_bytes })
-}
-
-fn high_water(status_file: &str) -> f64 {
-    let text = fs::read_to_string(status_file).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kilobytes.unwrap_or(0.0) * 1024.0
-}
-
-/// Fills a server through one connection, many commands at a time.
-fn fill(address: SocketAddr, keys: u64, command: fn(u64, &mut Vec<u8>)) -> anyhow::Result<()> {
+/// Fills a server through one connection, so many commands at a time: few enough that nobody waits for their replies to be
+/// read.
+pub fn fill(
+    address: SocketAddr,
+    password: &str,
+    keys: u64,
+    at_once: u64,
+    command: fn(u64, &mut Vec<u8>),
+) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     let mut replies = BufReader::new(stream.try_clone()?);
     let mut reply = String::new();
@@ -242,12 +210,11 @@ fn fill(address: SocketAddr, keys: u64, command: fn(u64, &mut Vec<u8>)) -> anyho
         Ok(())
     };
     let mut batch = Vec::new();
-    put(&mut batch, &[b"AUTH", b"reader", PASSWORD.as_bytes()]);
+    put(&mut batch, &[b"AUTH", b"reader", password.as_bytes()]);
     send(&batch, 1)?;
     let mut from = 0;
     while from < keys {
-        // Replies to more than this would fill the socket while nobody reads them.
-        let until = keys.min(from + if keys == SMALL_KEYS { 2_000 } else { 20 });
+        let until = keys.min(from + at_once);
         batch.clear();
         (from..until).for_each(|key| command(key, &mut batch));
         send(&batch, until - from)?;
@@ -264,7 +231,7 @@ fn fill(address: SocketAddr, keys: u64, command: fn(u64, &mut Vec<u8>)) -> anyho
     Ok(())
 }
 
-fn put(batch: &mut Vec<u8>, words: &[&[u8]]) {
+pub fn put(batch: &mut Vec<u8>, words: &[&[u8]]) {
     batch.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         batch.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -274,7 +241,7 @@ fn put(batch: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 /// What a cache of pages is made of: mostly strings that expire, some hashes, sorted sets and lists.
-fn small(number: u64, batch: &mut Vec<u8>) {
+pub fn small(number: u64, batch: &mut Vec<u8>) {
     let key = |kind: &str| format!("{kind}:{number:07}").into_bytes();
     let word = |salt: u64| format!("{:016x}", mix(number.wrapping_mul(31).wrapping_add(salt))).into_bytes();
     let long: Vec<u8> = (0..4).flat_map(word).collect();
@@ -295,7 +262,7 @@ fn large(number: u64, batch: &mut Vec<u8>) {
 }
 
 /// Bits that look random and are the same in every run (splitmix64).
-fn mix(seed: u64) -> u64 {
+pub fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -303,7 +270,7 @@ fn mix(seed: u64) -> u64 {
 }
 
 /// From the Debian package redis-tools.
-fn redis_cli() -> anyhow::Result<()> {
+pub fn redis_cli() -> anyhow::Result<()> {
     if Command::new("redis-cli").arg("--version").stdout(Stdio::null()).status().is_ok() {
         return Ok(());
     }

@@ -365,8 +365,12 @@ pub struct Body {
 
 /// Takes an environment away with its data, as a person would.
 pub fn down(workshop: &Workshop, project: &Path, caches: &[String]) -> anyhow::Result<()> {
+    down_of(workshop, project, ENVIRONMENT, caches)
+}
+
+pub fn down_of(workshop: &Workshop, project: &Path, environment: &str, caches: &[String]) -> anyhow::Result<()> {
     let data: Vec<String> = caches.iter().map(|cache| format!("{cache}.data")).collect();
-    let mut arguments = vec!["down", ENVIRONMENT, "--yes"];
+    let mut arguments = vec!["down", environment, "--yes"];
     for volume in &data {
         arguments.extend(["--delete-data", volume.as_str()]);
     }

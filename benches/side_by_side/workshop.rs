@@ -31,8 +31,6 @@ impl Workshop {
     pub fn open() -> anyhow::Result<Workshop> {
         let version = Connection::open()?.get("/version")?;
         let engine = version.get("Version").and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let binary = Path::new(env!("CARGO_BIN_EXE_lockstep"));
         let target = binary.ancestors().nth(2).context("the binary lies nowhere")?.to_owned();
@@ -41,19 +39,25 @@ impl Workshop {
         fs::create_dir_all(&folder)?;
         // What is measured stays the same when somebody builds meanwhile.
         fs::copy(binary, folder.join("lockstep"))?;
-        let workshop = Workshop { prefix, folder, target, facts: Facts { cores, engine, load } };
+        fs::copy(std::env::current_exe()?, folder.join("side_by_side"))?;
+        let workshop = Workshop { prefix, folder, target, facts: Facts { cores, engine, load: load() } };
         hear_signals();
         Ok(workshop)
     }
 
     /// The folder with Compose, fetched on first use.
     pub fn tools(&self) -> anyhow::Result<PathBuf> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compose.sh");
+        self.fetched("compose.sh", &[])
+    }
+
+    /// What a script in `benches` puts into the folder of tools, and prints the path of; what it is told comes first.
+    pub fn fetched(&self, script: &str, told: &[&str]) -> anyhow::Result<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(script);
         let mut command = Command::new("bash");
-        command.arg(script).arg(self.target.join("bench-tools")).stderr(Stdio::inherit());
+        command.arg(path).args(told).arg(self.target.join("bench-tools")).stderr(Stdio::inherit());
         let output = command.output().context("could not run bash")?;
         if !output.status.success() {
-            bail!("benches/compose.sh could not get Docker Compose");
+            bail!("benches/{script} could not get what is needed");
         }
         Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
     }
@@ -75,6 +79,12 @@ impl Workshop {
         fs::create_dir_all(&room)?;
         Ok(room)
     }
+}
+
+/// Of the last minute, five and fifteen.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// Set by the first signal; nothing new begins after it.

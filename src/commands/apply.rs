@@ -1,89 +1,235 @@
 //! `lockstep apply`: observe, plan, ask, carry out, look again.
 
-use crate::apply;
-use crate::cli::Cli;
-use crate::commands::{Session, Signals, Verdict, load, open, plan::refusal_kind};
+use crate::cli::{ChangeArguments, Cli};
+use crate::commands::change::Change;
+use crate::commands::gate::Will;
+use crate::commands::hold::Why;
+use crate::commands::plan_file::PlanFile;
+use crate::commands::probe;
+use crate::commands::record::{About, Records};
+use crate::commands::refresh;
+use crate::commands::{Verdict, load, open, plan::refusal_kind};
+use crate::desired::Generations;
 use crate::failure::{Failure, Kind};
+use crate::ledger::{self, Outcome};
 use crate::model::Environment;
-use crate::parity::{self, Side};
-use crate::plan::{Effect, Plan, Risk, build};
+use crate::plan::Plan;
 use crate::project::Project;
-use crate::store::backups;
-use crate::ui::progress::Progress;
 use crate::ui::{Ui, json, text};
-use crate::value::Sources;
-use crate::world::live::Live;
-use std::collections::BTreeSet;
+use crate::value::{Name, Sources};
+use crate::world::hold::sweep;
+use std::path::Path;
 use std::time::Instant;
 
-pub async fn run(cli: &Cli, ui: &Ui, environment: &str, reason: &str, yes: bool) -> Result<Verdict, Failure> {
-    let (project, sources) = load(cli, ui, &[environment])?;
-    let environment = project.environment(environment)?;
-    let mut session = open(&project, environment).await?;
-    let plan = build::build(&session.observed, &session.desired, &BTreeSet::new());
+/// What the command line said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arguments<'a> {
+    /// An environment, or the file of a plan.
+    pub target: &'a str,
+    pub why: Why<'a>,
+    pub will: Will<'a>,
+    /// Expectations as they were written.
+    pub expect: &'a [String],
+    pub undo: bool,
+}
+
+impl<'a> Arguments<'a> {
+    pub fn of(verb: &'a str, target: &'a str, change: &'a ChangeArguments, skip_gate: bool) -> Arguments<'a> {
+        let reason = change.reason.as_deref();
+        Arguments {
+            target,
+            why: Why { verb, reason: reason.unwrap_or_default(), wait: change.lock_wait },
+            will: Will { reason, yes: change.yes, skip_gate },
+            expect: &change.expect,
+            undo: !change.no_undo,
+        }
+    }
+}
+
+pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: Arguments<'_>) -> Result<Verdict, Failure> {
+    // No environment has a name like a file's.
+    let file = match Name::parse(arguments.target) {
+        Some(_) => None,
+        None => Some(PlanFile::read(Path::new(arguments.target))?),
+    };
+    let environment = file.as_ref().map_or(arguments.target, |file| file.environment.as_str()).to_owned();
+    let (project, sources) = load(cli, ui, &[&environment])?;
+    let meant = project.environment(&environment)?;
+    if let Some(seed) = &meant.seed
+        && is_new(&project, meant).await?
+    {
+        if file.is_some() {
+            let message = format!("{environment} is not there yet, and begins with the data of {seed}");
+            let help = format!("`lockstep apply {environment}` creates it with them; a plan holds no data");
+            return Err(Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed"));
+        }
+        arguments.will.checked()?.follow(ui, &project, meant, &sources).await?;
+        refresh::seed(ui, &project, &sources, meant, (seed, arguments.why)).await?;
+    }
+    let wanted = Wanted { project: &project, sources: &sources, environment: &environment, file, rolls_back: None };
+    bring_about(ui, wanted, arguments).await
+}
+
+/// Whether nothing of an environment is there: no container and no volume, nothing of a change that broke off either.
+async fn is_new(project: &Project, environment: &Environment) -> Result<bool, Failure> {
+    let session = open(project, environment).await?;
+    Ok(session.observed.state.resources.is_empty() && session.observed.is_whole())
+}
+
+/// A project that is to be what runs.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub project: &'a Project,
+    pub sources: &'a Sources,
+    pub environment: &'a str,
+    pub file: Option<PlanFile>,
+    /// The change that is taken back by it.
+    pub rolls_back: Option<&'a str>,
+}
+
+/// Observes, plans, asks, and carries out what makes an environment what a project says.
+pub(super) async fn bring_about(ui: &Ui, wanted: Wanted<'_>, arguments: Arguments<'_>) -> Result<Verdict, Failure> {
+    let (project, sources, rolls_back) = (wanted.project, wanted.sources, wanted.rolls_back);
+    let environment = project.environment(wanted.environment)?;
+    let will = arguments.will.checked()?;
+    let expected = probe::read(arguments.expect, environment)?;
+    let records = Records::of(project, environment)?;
+    let mut session = open(project, environment).await?;
+    // In the middle of a hand-over neither server may be found; what is there is judged once it is concluded.
+    let broken_off = !session.observed.beside.is_empty();
+    if !broken_off {
+        session.decided()?;
+    }
+    let mut plan = session.plan(project, environment)?;
+    if !broken_off {
+        refuse(ui, &plan, sources)?;
+    }
+    if let Some(file) = &wanted.file {
+        file.holds(&plan, session.desired.state.digest().as_str())?;
+    }
+    let mut shown = text::plan(&plan);
+    let mut asked = false;
+    let was_empty = plan.is_empty();
+    if !plan.is_empty() {
+        ui.status(shown.trim_end());
+        asked = clear(ui, &will, &wanted, environment).await?;
+    }
+    if !plan.is_empty() || !session.observed.is_whole() || records.unfinished().await?.is_some() {
+        // Where there is nothing to do nobody has to be kept out; where there is, what counts is what is there from now on.
+        session = session.take(ui, project, environment, arguments.why).await?;
+        session.conclude(ui, project, environment).await?;
+        session.decided()?;
+        let left = records.unfinished().await?;
+        if let Some(open) = &left {
+            ui.status(&text::printable(&format!("change {} did not end; this one goes on from there", open.number)));
+            if let Some(begin) = &open.begin
+                && session.clear(&begin.makes).await?
+            {
+                session.renew(project, environment, &Generations::new()).await?;
+            }
+        }
+        plan = session.plan(project, environment)?;
+        if broken_off {
+            refuse(ui, &plan, sources)?;
+        }
+        if text::plan(&plan) != shown {
+            if (asked || wanted.file.is_some()) && left.is_none() {
+                let message = format!("{} changed since its plan was made", environment.name);
+                let help = "nothing was changed; run the same command again to see the plan as it is now";
+                return Err(Failure::message(Kind::Refused, message).help(help));
+            }
+            refuse(ui, &plan, sources)?;
+            shown = text::plan(&plan);
+            ui.status(shown.trim_end());
+            if !plan.is_empty() && (was_empty || asked) {
+                // Nobody has agreed to this yet.
+                clear(ui, &will, &wanted, environment).await?;
+            }
+        }
+        if let Some(open) = left.filter(|_| plan.is_empty()) {
+            let revision = session.desired.state.digest();
+            let is_meant = |begin: &ledger::Begin| !begin.is_data_alone() && begin.revision == revision.as_str();
+            let meant = open.begin.as_ref().is_some_and(is_meant);
+            let outcome = if meant { Outcome::Done } else { Outcome::Interrupted };
+            let said = "its process ended before it could be recorded; the next run found everything as it is meant, and \
+                        neither measured nor watched it";
+            records.close(open, outcome, said).await?;
+        }
+    }
     let (revision, fingerprint) = (session.desired.state.digest(), project.fingerprint());
-    refuse(ui, &plan, &sources)?;
+    let applied = json::Applied {
+        format: 1,
+        environment: environment.name.as_str(),
+        revision: revision.as_str(),
+        fingerprint: fingerprint.as_str(),
+        plan: &plan,
+        done: Vec::new(),
+        verification: None,
+        measures: &[],
+        expectations: &[],
+        watched: None,
+    };
     if plan.is_empty() {
-        let applied = json::Applied {
-            format: 1,
-            environment: environment.name.as_str(),
-            revision: revision.as_str(),
-            fingerprint: fingerprint.as_str(),
-            plan: &plan,
-            done: Vec::new(),
-            verification: None,
-        };
-        if ui.is_json() {
-            ui.json(&applied)
-        } else {
-            ui.result(&text::plan(&plan))
+        // Best effort: what a dead run left is in nobody's way.
+        let _ = sweep(&session.engine, &session.names).await;
+        match ui.is_json() {
+            true => ui.json(&applied),
+            false => ui.result(&text::plan(&plan)),
         }
         return Ok(None);
-    }
-    ui.status(text::plan(&plan).trim_end());
-    if environment.protected && !yes {
-        let question = format!("{} is protected", environment.name);
-        confirm(ui, environment, &question)?;
-        // Somebody had to think; meanwhile the world went on.
-        session.observed = session.observe_again(environment).await?;
-        let now = build::build(&session.observed, &session.desired, &BTreeSet::new());
-        if text::plan(&now) != text::plan(&plan) {
-            let message = format!("{} changed while the question was open", environment.name);
-            let help = "nothing was changed; run the same command again to see the plan as it is now";
-            return Err(Failure::message(Kind::Refused, message).help(help));
-        }
     }
     let began = Instant::now();
-    let done = carry_out(ui, &project, environment, &session, &plan, reason).await?;
-    let observed = session.observe_again(environment).await?;
-    let side = Side { want: &session.desired, have: &observed };
-    let verification = parity::drift(side);
+    let reason = arguments.will.reason.unwrap_or(arguments.why.verb);
+    let change = Change {
+        ui,
+        project,
+        sources,
+        environment,
+        about: About { verb: arguments.why.verb, reason, rolls_back, data: &[] },
+        expected: &expected,
+        chosen: &Generations::new(),
+        undo: arguments.undo,
+    };
+    let changed = change.carry_out(&mut session, &plan).await?;
     if ui.is_json() {
         ui.json(&json::Applied {
-            format: 1,
-            environment: environment.name.as_str(),
-            revision: revision.as_str(),
-            fingerprint: fingerprint.as_str(),
-            plan: &plan,
-            done: done.into_iter().collect(),
-            verification: Some(&verification),
+            done: changed.done.into_iter().collect(),
+            verification: Some(&changed.verification),
+            measures: &changed.judged.measures,
+            expectations: &changed.judged.expectations,
+            watched: changed.judged.watched.as_ref(),
+            ..applied
         });
-    } else {
-        let seconds = began.elapsed().as_secs_f64();
-        let steps = text::plural(plan.steps.len(), "step");
-        ui.result(&format!(
-            "{}: {steps} done in {seconds:.1} s, revision {}, fingerprint {}\n",
-            environment.name,
-            revision.short(),
-            fingerprint.short()
-        ));
-        ui.result(&text::verification(&verification, &sources));
-    }
-    if verification.findings.is_empty() {
         return Ok(None);
     }
-    Err(Failure::message(Kind::Error, format!("{} is not as it should be after the change", environment.name))
-        .help(format!("`lockstep plan {}` says what is left to do", environment.name)))
+    let seconds = began.elapsed().as_secs_f64();
+    let steps = text::plural(plan.steps.len(), "step");
+    ui.result(&format!(
+        "{}: {steps} done in {seconds:.1} s, revision {}, fingerprint {}\n",
+        environment.name,
+        revision.short(),
+        fingerprint.short()
+    ));
+    ui.result(&text::verification(&changed.verification, sources));
+    if !environment.probes.is_empty() {
+        ui.result(&text::measures(&changed.judged.measures));
+    }
+    if !changed.judged.expectations.is_empty() {
+        ui.result(&text::expectations(&changed.judged.expectations));
+    }
+    if let Some(watched) = &changed.judged.watched {
+        ui.result(&text::watched(watched));
+    }
+    Ok(None)
+}
+
+/// What has to be so before a plan is carried out; whether somebody was asked.
+async fn clear(ui: &Ui, will: &Will<'_>, wanted: &Wanted<'_>, environment: &Environment) -> Result<bool, Failure> {
+    // What it goes back to ran here already.
+    if wanted.rolls_back.is_none() {
+        will.follow(ui, wanted.project, environment, wanted.sources).await?;
+    }
+    will.confirm(ui, environment)
 }
 
 /// A plan that may not be carried out ends here, before anything is touched.
@@ -107,54 +253,4 @@ pub(super) fn confirm(ui: &Ui, environment: &Environment, question: &str) -> Res
         return Ok(());
     }
     Err(Failure::message(Kind::Refused, "not confirmed").so_far("nothing was changed"))
-}
-
-/// Carries the plan out; what stops it says how far it came and how to go on.
-pub(super) async fn carry_out(
-    ui: &Ui,
-    project: &Project,
-    environment: &Environment,
-    session: &Session,
-    plan: &Plan,
-    reason: &str,
-) -> Result<BTreeSet<u32>, Failure> {
-    let world = Live {
-        engine: &session.engine,
-        names: session.names.clone(),
-        desired: &session.desired,
-        secrets: &session.secrets,
-        root: project.root.clone(),
-        backups: backups::folder(
-            &project.root,
-            &environment.backups,
-            environment.stack.as_str(),
-            environment.name.as_str(),
-        ),
-        reason: reason.to_owned(),
-        revision: session.desired.state.digest(),
-        observed: &session.observed,
-    };
-    let signals = Signals::listen();
-    let progress = Progress::new(plan.steps.len());
-    let outcome = apply::run(plan, &world, &progress, &|| signals.heard().is_some()).await;
-    let total = plan.steps.len();
-    let done = outcome.done.len();
-    let again = format!("run the same command again to go on; `lockstep plan {}` shows what is left", environment.name);
-    if let Some((step, failure)) = outcome.failed {
-        let so_far =
-            if done == 0 { "nothing was changed".to_owned() } else { format!("{done} of {total} steps done; {again}") };
-        let number = step.number;
-        ui.status(&format!("step {number} of {total} failed"));
-        // Only a backup may have been taken before another backup failed.
-        let untouched = plan.steps.iter().filter(|step| outcome.done.contains(&step.number)).all(|step| {
-            step.effect == Effect::Live && step.risk == Risk::None && matches!(step.action, crate::plan::Action::Backup)
-        });
-        let kind = if failure.kind == Kind::Backup && !untouched { Kind::Error } else { failure.kind };
-        return Err(Failure { kind, ..failure }.so_far(so_far));
-    }
-    if let Some(number) = signals.heard().filter(|_| outcome.interrupted) {
-        let message = format!("stopped by a signal after {done} of {total} steps");
-        return Err(Failure::message(Kind::Signal(number), message).help(again));
-    }
-    Ok(outcome.done)
 }

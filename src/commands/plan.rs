@@ -1,17 +1,23 @@
 //! `lockstep plan`: what `apply` would do and why.
 
 use crate::cli::Cli;
+use crate::commands::plan_file::PlanFile;
 use crate::commands::{Verdict, load, open};
 use crate::failure::{Failure, Kind};
-use crate::plan::build;
+use crate::model::behaviour;
 use crate::ui::{Ui, text};
-use std::collections::BTreeSet;
+use std::path::Path;
 
-pub async fn run(cli: &Cli, ui: &Ui, environment: &str) -> Result<Verdict, Failure> {
+pub async fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>) -> Result<Verdict, Failure> {
     let (project, _) = load(cli, ui, &[environment])?;
     let environment = project.environment(environment)?;
-    let session = open(&project, environment).await?;
-    let plan = build::build(&session.observed, &session.desired, &BTreeSet::new());
+    let mut session = open(&project, environment).await?;
+    session.decided()?;
+    let mut plan = session.plan(&project, environment)?;
+    if let Some(path) = out.filter(|_| plan.refusals.is_empty()) {
+        PlanFile::of(&plan, session.desired.state.digest().as_str())?.write(path)?;
+    }
+    plan.notes.extend(behaviour::switched_off(&project.spec));
     if ui.is_json() {
         ui.json(&plan);
     } else {

@@ -2,7 +2,7 @@
 
 use crate::cli::Cli;
 use crate::commands::{Verdict, load};
-use crate::desired::Secrets;
+use crate::desired::{Generations, Secrets};
 use crate::failure::{Failure, Kind};
 use crate::state::{File, Resource, Volume};
 use crate::store::files;
@@ -16,7 +16,7 @@ pub fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>, with_secre
     if with_secrets {
         secrets.values = project.secrets(environment)?;
     }
-    let desired = project.desired(environment, &secrets)?;
+    let desired = project.desired(environment, &secrets, &Generations::new())?;
     let mut written = Vec::new();
     let mut hidden = 0usize;
     for (id, resource) in &desired.state.resources {

@@ -1,12 +1,14 @@
 //! `lockstep status`: what runs, where it answers, and whether it is as the spec says.
 
 use crate::cli::Cli;
-use crate::commands::{Session, Verdict, compare, load, look};
+use crate::commands::{Session, Verdict, compare, load_with_copies, look};
+use crate::desired::Generations;
 use crate::failure::{Failure, Kind};
 use crate::model::Environment;
 use crate::parity::{self, Side};
 use crate::project::Project;
 use crate::state::{Container, Role, Value};
+use crate::store;
 use crate::ui::{Ui, text};
 use crate::value::bytes;
 use serde::Serialize;
@@ -40,7 +42,8 @@ struct ServiceStatus {
 }
 
 pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui, &[])?;
+    let named: Vec<&str> = environment.into_iter().collect();
+    let (project, _) = load_with_copies(cli, ui, &named)?;
     let chosen = match environment {
         Some(name) => vec![project.environment(name)?],
         None => project.resolved.values().collect(),
@@ -54,7 +57,10 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>) -> Result<Verdic
             Ok(None) => empty,
             Ok(Some(session)) => {
                 let side = Side { want: &session.desired, have: &session.observed };
-                let findings = parity::drift(side).findings.len();
+                let mut verification = parity::drift(side);
+                verification.beyond(environment.name.as_str(), &session.observed);
+                verification.accept(&project.spec.accept, store::today());
+                let findings = verification.errors();
                 let services: Vec<ServiceStatus> =
                     session.desired.services.keys().map(|name| service(&session, name.as_str())).collect();
                 let running = services.iter().filter(|service| service.running).count();
@@ -86,7 +92,7 @@ async fn read(project: &Project, environment: &Environment) -> Result<Option<Ses
     if report.is_empty() {
         return Ok(None);
     }
-    compare(project, environment, engine, names, report).await.map(Some)
+    compare(project, environment, engine, names, report, &Generations::new()).await.map(Some)
 }
 
 fn service(session: &Session, name: &str) -> ServiceStatus {

@@ -12,6 +12,7 @@ use tar::{Builder, EntryType, Header};
 /// The largest archive that is read back.
 pub const MAX_TAR: usize = 64 << 20;
 const MAX_FILE: u64 = 4 << 20;
+const BLOCK: u64 = 512;
 
 /// What to write into one volume.
 #[derive(Debug)]
@@ -64,6 +65,32 @@ pub fn pack(writes: &[Write<'_>], revision: &str) -> io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
+/// What comes ahead of and behind the content of one large file, so that the archive can be sent while the file is read:
+/// its folder and the small files beside it, all of one owner and readable by nobody else.
+pub fn around(
+    folder_name: &str,
+    small: &[(&str, Vec<u8>)],
+    (name, size): (&str, u64),
+    owner: (u32, u32),
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut tar = Builder::new(Vec::new());
+    folder(&mut tar, folder_name, owner, 0o700)?;
+    for (name, content) in small {
+        let mut header = header(EntryType::Regular, owner, 0o400);
+        header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        tar.append_data(&mut header, format!("{folder_name}/{name}"), content.as_slice())?;
+    }
+    let mut header = header(EntryType::Regular, owner, 0o600);
+    header.set_path(format!("{folder_name}/{name}"))?;
+    header.set_size(size);
+    header.set_cksum();
+    tar.get_mut().extend_from_slice(header.as_bytes());
+    let head = std::mem::take(tar.get_mut());
+    // Content is filled up to whole blocks, and two empty ones end the archive.
+    let filling = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
+    Ok((head, vec![0; filling + 2 * BLOCK as usize]))
+}
+
 fn header(kind: EntryType, owner: (u32, u32), mode: u32) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -92,6 +119,8 @@ pub struct Lying {
     pub files: BTreeMap<String, File>,
     /// Files of revisions that are no longer in force and still hold something, below the volume.
     pub stale: Vec<String>,
+    /// When files in force were written, in seconds since 1970; what lockstep writes has no time.
+    pub written: BTreeMap<String, u64>,
 }
 
 /// What lies in the volumes, by volume, of an archive whose entries begin with `prefix`.
@@ -100,6 +129,8 @@ pub struct Lying {
 pub fn unpack(tar: &[u8], prefix: &str, volume: Option<&str>) -> io::Result<BTreeMap<String, Lying>> {
     let mut current: BTreeMap<String, String> = BTreeMap::new();
     let mut roots: BTreeMap<String, Vec<(String, File)>> = BTreeMap::new();
+    let mut written: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut links: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut revisions: BTreeMap<(String, String), BTreeMap<String, File>> = BTreeMap::new();
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()? {
@@ -124,10 +155,17 @@ pub fn unpack(tar: &[u8], prefix: &str, volume: Option<&str>) -> io::Result<BTre
             continue;
         }
         if !regular {
+            if let Some(target) = entry.link_name()? {
+                links.insert((volume.to_owned(), rest.to_owned()), target.to_string_lossy().into_owned());
+            }
             continue;
         }
         let owner = (narrow(entry.header().uid()?), narrow(entry.header().gid()?));
         let mode = entry.header().mode()? & 0o7777;
+        let time = entry.header().mtime()?;
+        if time > 0 {
+            written.insert((volume.to_owned(), rest.to_owned()), time);
+        }
         let mut content = Vec::new();
         entry.by_ref().take(MAX_FILE).read_to_end(&mut content)?;
         // Whether it may be shown is for the wanted side to say; until then it may not.
@@ -150,16 +188,55 @@ pub fn unpack(tar: &[u8], prefix: &str, volume: Option<&str>) -> io::Result<BTre
             of_volume.stale.extend(held.map(|(path, _)| format!("r/{revision}/{path}")));
         }
     }
+    for (volume, of_volume) in &mut lying {
+        for (path, file) in &mut of_volume.files {
+            // What the service reads is where our link leads, whatever the revision says.
+            let top = path.split('/').next().unwrap_or_default();
+            if let Some(target) = links.get(&(volume.clone(), top.to_owned()))
+                && *target != format!("current/{top}")
+            {
+                file.content = format!("a link to {target}").into_bytes();
+            }
+        }
+    }
+    for ((volume, path), time) in written {
+        let Some(of_volume) = lying.get_mut(&volume) else { continue };
+        let path = match path.strip_prefix("r/").and_then(|path| path.split_once('/')) {
+            Some((revision, path)) if current.get(&volume).is_some_and(|current| current == revision) => path,
+            Some(_) => continue,
+            None => path.as_str(),
+        };
+        of_volume.written.insert(path.to_owned(), time);
+    }
     for (volume, files) in roots {
         let of_volume = lying.entry(volume).or_default();
         for (path, file) in files {
-            // A file in the place of our link is what the service reads, whatever the revision says.
+            // So is a file in the place of a link. One that is none of ours is there for the service to find, until it is
+            // emptied.
             if of_volume.files.contains_key(&path) {
+                of_volume.files.insert(path, file);
+            } else if !file.content.is_empty() {
+                of_volume.stale.push(path.clone());
                 of_volume.files.insert(path, file);
             }
         }
     }
     Ok(lying)
+}
+
+/// Whether an archive of a folder holds the folder and nothing else.
+pub fn is_empty_folder(tar: &[u8]) -> bool {
+    let mut archive = tar::Archive::new(tar);
+    let Ok(entries) = archive.entries() else { return false };
+    let mut seen = 0;
+    for entry in entries {
+        let Ok(entry) = entry else { return false };
+        seen += 1;
+        if seen > 1 || entry.header().entry_type() != EntryType::Directory {
+            return false;
+        }
+    }
+    seen == 1
 }
 
 fn narrow(id: u64) -> u32 {

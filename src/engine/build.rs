@@ -15,6 +15,7 @@ impl Engine {
         context: Vec<u8>,
         mut line: impl FnMut(&str),
     ) -> Result<(), EngineError> {
+        self.permit().await?;
         let options = BuildImageOptionsBuilder::default().t(tag).dockerfile(dockerfile).rm(true).forcerm(true).build();
         let mut progress =
             std::pin::pin!(self.docker().build_image(options, None, Some(bollard::body_full(context.into()))));

@@ -1,13 +1,19 @@
 //! A container as it is meant, to what the engine wants to be told.
 
+use crate::engine::beyond;
 use crate::engine::names::Names;
-use crate::state::{Container, Role};
+use crate::hold::{self, Holder};
+use crate::state::{Container, Hardening, Role};
 use crate::value::ResourceId;
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
-    MountVolumeOptions, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+/// Owns nothing anywhere.
+const NOBODY: &str = "65534:65534";
 
 pub(crate) fn role(role: Role) -> &'static str {
     match role {
@@ -17,12 +23,18 @@ pub(crate) fn role(role: Role) -> &'static str {
     }
 }
 
-/// The request, and the network that it already attaches to.
-pub(crate) fn body(names: &Names, id: &ResourceId, container: &Container) -> (ContainerCreateBody, Option<String>) {
+/// The request, and the network that it already attaches to; without an alias others do not find it by its name there.
+pub(crate) fn body(
+    names: &Names,
+    id: &ResourceId,
+    container: &Container,
+    alias: Option<&str>,
+) -> (ContainerCreateBody, Option<String>) {
     // The network with a way out comes first: it carries the published ports.
     let first = container.networks.first().cloned();
     let endpoints = first.as_ref().map(|network| {
-        let endpoint = EndpointSettings { aliases: Some(vec![id.name.clone()]), ..EndpointSettings::default() };
+        let aliases = alias.map(|alias| vec![alias.to_owned()]);
+        let endpoint = EndpointSettings { aliases, ..EndpointSettings::default() };
         HashMap::from([(names.network(network), endpoint)])
     });
     let network_mode = first.as_ref().map_or_else(|| "none".to_owned(), |network| names.network(network));
@@ -59,10 +71,7 @@ fn host_config(names: &Names, container: &Container, network_mode: String) -> Ho
     };
     let mut ulimits = vec![limit("nofile", container.open_files)];
     ulimits.extend(hardening.core_limit.map(|core| limit("core", core)));
-    let tmpfs = container
-        .tmpfs
-        .iter()
-        .map(|(path, size)| (path.clone(), format!("rw,noexec,nosuid,nodev,mode=1777,size={size}")));
+    let tmpfs = container.tmpfs.iter().map(|(path, size)| (path.clone(), format!("{},size={size}", beyond::TMPFS)));
     let ports = container.ports.iter().map(|(port, address)| {
         let (ip, host) = address.rsplit_once(':').unwrap_or(("127.0.0.1", address));
         let binding = PortBinding { host_ip: Some(ip.to_owned()), host_port: Some(host.to_owned()) };
@@ -85,7 +94,11 @@ fn host_config(names: &Names, container: &Container, network_mode: String) -> Ho
         cap_drop: Some(hardening.cap_drop.iter().cloned().collect()),
         security_opt: Some(hardening.security_options.iter().cloned().collect()),
         ipc_mode: Some(hardening.ipc_mode.clone()),
+        // With cgroups of version 1 the engine would share the host's.
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         init: Some(hardening.init),
+        // An engine may have another default, and two of them may differ in it.
+        shm_size: Some(beyond::SHM_BYTES),
         log_config: Some(HostConfigLogConfig {
             typ: Some(hardening.log_driver.clone()),
             config: Some(hardening.log_options.clone().into_iter().collect()),
@@ -116,4 +129,32 @@ fn restart(policy: &str) -> RestartPolicyNameEnum {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The container that stands for a hold: hardened like every other, without a network, and gone with its process.
+pub(crate) fn hold(names: &Names, image: &str, words: &[String], holder: &Holder) -> ContainerCreateBody {
+    let container = Container {
+        entrypoint: Some(words.iter().take(1).cloned().collect()),
+        command: Some(words.iter().skip(1).cloned().collect()),
+        memory_bytes: 32 << 20,
+        nano_cpus: 500_000_000,
+        pids: 16,
+        hardening: Hardening::standard(),
+        ..Container::carrier(image.to_owned(), NOBODY.to_owned(), BTreeMap::new())
+    };
+    let id = ResourceId::container(hold::CONTAINER);
+    let mut labels = names.labels(&id, hold::ROLE);
+    labels.extend(holder.labels());
+    let (body, _) = body(names, &id, &container, None);
+    let host = body.host_config.map(|host| HostConfig { auto_remove: Some(holder.sign.has_process()), ..host });
+    ContainerCreateBody {
+        labels: Some(labels),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: host,
+        ..body
+    }
 }

@@ -1,17 +1,23 @@
 //! What the engine reports, to state: defaults and read-back noise in the same form as what is meant.
 
+use crate::engine::beyond;
 use crate::engine::docker::Image;
 use crate::engine::names::{self, Names};
 use crate::state::{Container, Hardening, Mount, Role, Volume};
 use crate::value::ResourceId;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HostConfig, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HostConfig, NetworkSettings,
+    RestartPolicyNameEnum,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A container, and what is needed to talk to it and is no state.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub id: ResourceId,
+    /// The engine's id of it.
+    pub engine_id: String,
     /// What the engine calls it.
     pub name: String,
     pub container: Container,
@@ -19,6 +25,10 @@ pub struct Seen {
     pub image_id: String,
     /// On the environment's private network.
     pub address: Option<IpAddr>,
+    /// When its process was started, as the engine words it.
+    pub started_at: Option<String>,
+    /// When it was made.
+    pub made_at: Option<String>,
     pub brought: Brought,
 }
 
@@ -45,10 +55,42 @@ pub fn volume(labels: &HashMap<String, String>) -> Volume {
     }
 }
 
+/// Where a container is on one of its networks, while it runs.
+pub fn address(settings: &Option<NetworkSettings>, network: &str) -> Option<IpAddr> {
+    settings.as_ref()?.networks.as_ref()?.get(network)?.ip_address.as_deref()?.parse().ok()
+}
+
+/// Where the engine publishes a container's port (`8080/tcp`), while it runs.
+pub fn published(settings: &Option<NetworkSettings>, port: &str) -> Option<SocketAddr> {
+    let bindings = settings.as_ref()?.ports.as_ref()?.get(port)?.as_ref()?;
+    bindings.iter().find_map(|binding| {
+        let ip: IpAddr = binding.host_ip.as_deref().unwrap_or_default().parse().ok()?;
+        Some(SocketAddr::new(ip, binding.host_port.as_deref()?.parse().ok()?))
+    })
+}
+
+/// Whether others on a network find it under this alias.
+pub fn has_alias(report: &ContainerInspectResponse, network: &str, alias: &str) -> bool {
+    let networks = report.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let endpoint = networks.and_then(|networks| networks.get(network));
+    endpoint.and_then(|endpoint| endpoint.aliases.as_ref()).is_some_and(|all| all.iter().any(|one| one == alias))
+}
+
+/// Whether its process is there, and not about to be started again.
+pub fn runs(report: &ContainerInspectResponse) -> bool {
+    let state = report.state.as_ref();
+    state.is_some_and(|state| state.running.unwrap_or_default() && !state.restarting.unwrap_or_default())
+}
+
+/// What the engine calls the volume that a container mounts there.
+pub fn volume_at(report: &ContainerInspectResponse, path: &str) -> Option<String> {
+    report.mounts.iter().flatten().find(|mount| mount.destination.as_deref() == Some(path))?.name.clone()
+}
+
 /// Reads an inspected container; `image` is what its image brings along and the spec does not set.
 pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<&Image>) -> Option<Seen> {
     let config = report.config.unwrap_or_default();
-    let labels = config.labels.unwrap_or_default();
+    let labels = config.labels.clone().unwrap_or_default();
     let id = names.claimed(&labels)?;
     let name = report.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
     let host = report.host_config.unwrap_or_default();
@@ -59,15 +101,14 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         _ => Role::App,
     };
     let image_id = report.image.unwrap_or_default();
+    let address = address(&report.network_settings, &names.network(crate::desired::PRIVATE));
+    let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let engine_id = report.id.unwrap_or_default();
+    let other = beyond::container(names, &id, &engine_id, (&host, &config), &networks, image);
     let env = config.env.unwrap_or_default();
     let env = env.iter().filter_map(|entry| entry.split_once('='));
-    let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let prefix = format!("{}-", names.project());
     let own_name = |name: &str| name.strip_prefix(&prefix).unwrap_or(name).to_owned();
-    let address = networks
-        .get(&names.network(crate::desired::PRIVATE))
-        .and_then(|endpoint| endpoint.ip_address.as_deref())
-        .and_then(|address| address.parse().ok());
     let some_words = |words: Option<Vec<String>>| words.filter(|words| !words.is_empty());
     let brought = Brought {
         entrypoint: some_words(image.map(|image| image.entrypoint.clone())),
@@ -79,6 +120,7 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         ulimits.filter(|limit| limit.name.as_deref() == Some(name)).find_map(|limit| limit.hard)
     };
     let restarting = state.restarting.unwrap_or_default();
+    let started_at = state.started_at.clone();
     let running = state.running.unwrap_or_default() && !restarting && !state.paused.unwrap_or_default();
     let container = Container {
         role,
@@ -106,8 +148,8 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
             read_only_root: host.readonly_rootfs.unwrap_or_default(),
             cap_add: host.cap_add.iter().flatten().cloned().collect(),
             cap_drop: host.cap_drop.iter().flatten().cloned().collect(),
-            security_options: host.security_opt.iter().flatten().cloned().collect(),
-            devices: u64::try_from(host.devices.iter().flatten().count()).unwrap_or(u64::MAX),
+            security_options: beyond::security_options(&host),
+            devices: beyond::devices(&host),
             pid_mode: host.pid_mode.clone().unwrap_or_default(),
             ipc_mode: host.ipc_mode.clone().unwrap_or_default(),
             network_mode_host: host.network_mode.as_deref() == Some("host"),
@@ -121,10 +163,12 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
                 .into_iter()
                 .collect(),
             init: host.init.unwrap_or_default(),
-            other: other(&host),
+            other,
+            runtime: host.runtime.clone().filter(|runtime| !runtime.is_empty()),
         },
     };
-    Some(Seen { id, name, container, image_id, address, brought })
+    let made_at = report.created.map(|at| at.to_string());
+    Some(Seen { id, engine_id, name, container, image_id, address, started_at, made_at, brought })
 }
 
 /// Volumes by target. Anything else that is mounted shows under its own source, and so as a difference.
@@ -166,39 +210,6 @@ fn ports(host: &HostConfig) -> BTreeMap<String, String> {
     ports
 }
 
-/// Everything else about a container's host that is not as the engine leaves it.
-fn other(host: &HostConfig) -> BTreeSet<String> {
-    let mut other = BTreeSet::new();
-    let mut note = |name: &str, value: String| {
-        if !value.is_empty() {
-            other.insert(format!("{name}={value}"));
-        }
-    };
-    let words = |words: &Option<Vec<String>>| words.iter().flatten().cloned().collect::<Vec<_>>().join(",");
-    let number = |number: Option<i64>| number.filter(|number| *number != 0).map_or_else(String::new, |n| n.to_string());
-    // Swap beyond memory; an engine without swap accounting reports none at all.
-    let swap = host.memory_swap.filter(|swap| *swap != 0 && Some(*swap) != host.memory && host.memory > Some(0));
-    note("memory-swap", number(swap));
-    note("memory-reservation", number(host.memory_reservation));
-    note("cpu-shares", number(host.cpu_shares));
-    note("cpu-quota", number(host.cpu_quota));
-    note("cpuset", host.cpuset_cpus.clone().unwrap_or_default());
-    note("dns", words(&host.dns));
-    note("extra-hosts", words(&host.extra_hosts));
-    note("group-add", words(&host.group_add));
-    note("links", words(&host.links));
-    note("volumes-from", words(&host.volumes_from));
-    note("userns", host.userns_mode.clone().unwrap_or_default());
-    note("uts", host.uts_mode.clone().unwrap_or_default());
-    let sysctls: BTreeSet<String> =
-        host.sysctls.iter().flatten().map(|(name, value)| format!("{name}:{value}")).collect();
-    note("sysctls", sysctls.into_iter().collect::<Vec<_>>().join(","));
-    if host.oom_kill_disable == Some(true) {
-        note("oom-kill-disable", "true".to_owned());
-    }
-    other
-}
-
 fn tmpfs_size(options: &str) -> u64 {
     options.split(',').find_map(|option| option.strip_prefix("size=")?.parse().ok()).unwrap_or(0)
 }
@@ -216,4 +227,15 @@ fn restart(host: &HostConfig) -> String {
 
 fn unsigned(value: Option<i64>) -> u64 {
     value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+}
+
+/// Whether a container's process has ever run.
+pub fn was_started(report: &ContainerInspectResponse) -> bool {
+    let status = report.state.as_ref().and_then(|state| state.status);
+    status != Some(ContainerStateStatusEnum::CREATED)
+}
+
+/// The test of a health check, in words; nothing where there is none.
+pub(super) fn health_check(check: Option<&HealthConfig>) -> String {
+    check.and_then(|check| check.test.as_ref()).map(|words| words.join(" ")).unwrap_or_default()
 }

@@ -4,15 +4,22 @@
 //! may have been carried out or not, and only a new look at the engine tells.
 
 pub mod archive;
+pub mod audit;
+pub mod beyond;
 pub mod build;
 pub mod create;
 pub mod docker;
+pub mod ephemeral;
+pub mod fence;
+pub mod hold;
 pub mod inspect;
 pub mod names;
 
+use crate::failure::Kind;
 use std::fmt;
 
 pub use docker::Engine;
+pub use fence::Fence;
 pub use names::Names;
 
 /// What a caller can do about a failed request.
@@ -28,9 +35,20 @@ pub enum EngineError {
     Unknown(String),
     /// The engine says no, and why.
     Refused { status: u16, message: String },
+    /// Not asked: whoever wanted it may not change the environment any more, and why.
+    Fenced(String),
 }
 
 impl EngineError {
+    /// What a failure for this reason is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            EngineError::Fenced(_) => Kind::Refused,
+            error if error.is_absence() => Kind::Engine,
+            _ => Kind::Error,
+        }
+    }
+
     pub fn is_not_found(&self) -> bool {
         matches!(self, EngineError::NotFound(_))
     }
@@ -47,6 +65,7 @@ impl fmt::Display for EngineError {
             EngineError::NotFound(message) | EngineError::Conflict(message) => f.write_str(message),
             EngineError::Unreachable(message) => write!(f, "the engine cannot be reached: {message}"),
             EngineError::Unknown(message) => write!(f, "the engine did not answer: {message}"),
+            EngineError::Fenced(why) => f.write_str(why),
             EngineError::Refused { status, message } => write!(f, "the engine refused ({status}): {message}"),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Labels hold stable identity only: they cannot change on a live container.
 
+use crate::model::ephemeral::{self, Mark, Until};
 use crate::value::{Name, ResourceId, ResourceKind};
+use jiff::Timestamp;
 use std::collections::HashMap;
 
 pub const STACK: &str = "dev.lockstep.stack";
@@ -12,14 +14,33 @@ pub const SERVICE: &str = "dev.lockstep.service";
 pub const RESOURCE: &str = "dev.lockstep.resource";
 /// `data` or `files`, on volumes; `redis`, `app` or `files`, on containers.
 pub const ROLE: &str = "dev.lockstep.role";
+/// On what exists for a while alone: the environment that it is a copy of, and until when, which cannot change either.
+pub const EPHEMERAL: &str = "dev.lockstep.ephemeral";
+pub const UNTIL: &str = "dev.lockstep.until";
+
+/// In place of a time, where it goes with whoever holds it.
+const WITH_HOLDER: &str = "holder";
+
+/// The suffixes of the containers that stand beside a service's own while it is replaced, and of the network on which the
+/// two servers of a hand-over meet.
+const NEXT: &str = ".next";
+const OLD: &str = ".old";
+const MEETING: &str = ".handover";
 
 #[derive(Clone, Debug)]
 pub struct Names {
     pub stack: Name,
     pub environment: Name,
+    /// What everything is marked with that is made under these names.
+    pub mark: Option<Mark>,
 }
 
 impl Names {
+    /// Of an environment that stays until somebody takes it down.
+    pub fn lasting(stack: Name, environment: Name) -> Names {
+        Names { stack, environment, mark: None }
+    }
+
     pub fn project(&self) -> String {
         format!("{}-{}", self.stack, self.environment)
     }
@@ -31,6 +52,31 @@ impl Names {
 
     pub fn container(&self, name: &str) -> String {
         self.of(&ResourceId::container(name))
+    }
+
+    /// What is to take a service's place.
+    pub fn next(&self, service: &str) -> String {
+        self.container(&format!("{service}{NEXT}"))
+    }
+
+    /// What had a service's place, for as long as it may get it back.
+    pub fn old(&self, service: &str) -> String {
+        self.container(&format!("{service}{OLD}"))
+    }
+
+    /// Whether a container of this name stands beside the service's own.
+    pub fn is_beside(&self, service: &str, container: &str) -> bool {
+        [self.next(service), self.old(service)].iter().any(|name| name == container)
+    }
+
+    /// Where the old and the new server of a service meet.
+    pub fn meeting(service: &str) -> ResourceId {
+        ResourceId::network(format!("{service}{MEETING}"))
+    }
+
+    /// The service whose servers meet on a network.
+    pub fn met_on(network: &ResourceId) -> Option<&str> {
+        network.name.strip_suffix(MEETING)
     }
 
     pub fn volume(&self, name: &str) -> String {
@@ -63,6 +109,10 @@ impl Names {
         if id.kind != ResourceKind::Network {
             labels.insert(SERVICE.to_owned(), service.to_owned());
         }
+        if let Some(mark) = &self.mark {
+            labels.insert(EPHEMERAL.to_owned(), mark.base.to_string());
+            labels.insert(UNTIL.to_owned(), until_text(mark.until));
+        }
         labels
     }
 }
@@ -80,4 +130,34 @@ impl Names {
             .find(|known| known.as_str() == kind)?;
         Some(ResourceId { kind, name: name.to_owned() })
     }
+}
+
+/// `holder`, or the moment as RFC 3339 has it.
+pub fn until_text(until: Until) -> String {
+    match until {
+        Until::Holder => WITH_HOLDER.to_owned(),
+        Until::Time(end) => Timestamp::from_second(end).unwrap_or(Timestamp::MAX).to_string(),
+    }
+}
+
+fn until(text: &str) -> Option<Until> {
+    match text {
+        WITH_HOLDER => Some(Until::Holder),
+        time => time.parse::<Timestamp>().ok().map(|time| Until::Time(time.as_second())),
+    }
+}
+
+/// The ephemeral environment of a stack that an object belongs to, and what it is there: only where its labels, the mark among
+/// them, and its name all say the same.
+pub fn ephemeral(stack: &Name, labels: &HashMap<String, String>, name: &str) -> Option<(Names, ResourceId)> {
+    let label = |label: &str| labels.get(label).map(String::as_str);
+    let environment = Name::parse(label(ENVIRONMENT)?)?;
+    let base = ephemeral::base(environment.as_str())?;
+    if label(EPHEMERAL)? != base.as_str() {
+        return None;
+    }
+    let mark = Mark { base, until: until(label(UNTIL)?)? };
+    let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
+    let claim = names.claimed(labels)?;
+    (names.of(&claim) == name).then_some((names, claim))
 }

@@ -2,9 +2,18 @@
 //!
 //! What a person may leave out is decided here and nowhere later.
 
+pub mod backup;
+pub mod behaviour;
+pub mod ephemeral;
+pub mod refresh;
 pub mod resolve;
 pub mod rules;
+pub mod run;
+pub mod security;
 
+pub use backup::{BackupPlan, Bucket, Destination};
+
+use crate::spec::Rehearse;
 use crate::spec::environment::SecretSource;
 use crate::value::{Bytes, Name, Place, ServerVersion, Span};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,25 +36,44 @@ pub struct Environment {
     pub engine: Option<String>,
     pub protected: bool,
     pub follows: Option<Name>,
+    /// Whose data it begins with, by a refresh, where nothing of it is there yet.
+    pub seed: Option<Name>,
     pub values: BTreeMap<String, Value>,
     pub services: BTreeMap<Name, Service>,
     pub secret_source: Option<SecretSource>,
-    /// Folder of backups, relative to the project.
-    pub backups: String,
+    pub backup: BackupPlan,
+    pub rehearse: Rehearse,
+    /// In the order in which they were written.
+    pub keys: Vec<behaviour::KeyRule>,
+    pub probes: BTreeMap<String, behaviour::Probe>,
+    /// Absent where nothing is to be watched.
+    pub watch: Option<behaviour::Watch>,
+    /// Where a refresh takes its data from; absent where there is none.
+    pub refresh: Option<refresh::RefreshPlan>,
+    /// What the audit asks beyond its own checks, and what is accepted.
+    pub security: security::Security,
+    /// What a command gets that runs beside a copy of it.
+    pub run: run::Run,
+    /// What the objects of a copy carry that exists for a while alone; absent for an environment with a file of its own.
+    pub mark: Option<ephemeral::Mark>,
 }
 
 impl Environment {
     /// Names of the secrets that the environment's services use.
     pub fn secrets(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for service in self.services.values() {
-            match &service.kind {
-                Kind::Redis(redis) => names.extend(redis.users.values().map(|user| user.password.value.clone())),
-                Kind::App(app) => names.extend(app.secrets.iter().map(|secret| secret.value.clone())),
-            }
-        }
-        names
+        secrets_of(&self.services)
     }
+}
+
+fn secrets_of(services: &BTreeMap<Name, Service>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for service in services.values() {
+        match &service.kind {
+            Kind::Redis(redis) => names.extend(redis.users.values().map(|user| user.password.value.clone())),
+            Kind::App(app) => names.extend(app.secrets.iter().map(|secret| secret.value.clone())),
+        }
+    }
+    names
 }
 
 /// The value of a difference.

@@ -3,12 +3,13 @@
 use crate::directive;
 use crate::finding::{Finding, nearest};
 use crate::model::{
-    App, Build, Environment, Health, Kind, Limits, Port, RedisServer, Service, User, Value, Written, rules,
+    App, BackupPlan, Bucket, Build, Destination, Environment, Health, Kind, Limits, Port, RedisServer, Service, User,
+    Value, Written, backup, rules,
 };
 use crate::render::{Expressions, Templates, Values};
 use crate::spec::environment::EnvironmentSpec;
 use crate::spec::lock::Lock;
-use crate::spec::{AppSpec, Bound, Difference, RedisSpec, ServiceSpec, Spec, Text, UserSpec, ValueKind};
+use crate::spec::{AppSpec, BackupSpec, Bound, Difference, RedisSpec, ServiceSpec, Spec, Text, UserSpec, ValueKind};
 use crate::value::{Bytes, Name, Place, ServerVersion, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,8 +43,15 @@ pub fn resolve(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Environment 
         let service = resolver.app(name, app);
         services.insert(name.clone(), service);
     }
-    let backups = inputs.spec.backup.to.as_ref().and_then(|to| resolver.path(to));
+    let backup = resolver.backup(&inputs.spec.backup);
+    let keys = resolver.key_rules(&inputs.spec.keys.entries, &services);
+    let probes = resolver.probes(&inputs.spec.probes.entries, &services);
+    let watch = inputs.spec.watch.as_ref().and_then(|watch| resolver.watch(watch));
+    let security = inputs.spec.security.as_ref().map(|security| resolver.security(security, &services));
     let engine = inputs.environment.engine.as_ref().and_then(|engine| resolver.engine(engine));
+    let secrets = super::secrets_of(&services);
+    let refresh = inputs.spec.refresh.as_ref().and_then(|refresh| resolver.refresh(refresh, &secrets));
+    let run = resolver.run(&inputs.spec.run, &services);
     let environment = Environment {
         stack: inputs.spec.stack.value.clone(),
         name: inputs.environment.name.clone(),
@@ -52,10 +60,19 @@ pub fn resolve(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Environment 
         engine,
         protected: inputs.environment.protected,
         follows: inputs.environment.follows.as_ref().map(|follows| follows.value.clone()),
+        seed: inputs.environment.seed.as_ref().map(|seed| seed.value.clone()),
         values,
         services,
         secret_source: inputs.environment.secrets.as_ref().map(|secrets| secrets.value.clone()),
-        backups: backups.unwrap_or_else(|| "backups".to_owned()),
+        backup,
+        rehearse: inputs.spec.rehearse,
+        keys: if inputs.spec.keys.off.is_none() { keys } else { Vec::new() },
+        probes: if inputs.spec.probes.off.is_none() { probes } else { BTreeMap::new() },
+        watch,
+        refresh,
+        security: security.unwrap_or_default(),
+        run,
+        mark: None,
     };
     rules::check(inputs, &environment, findings);
     environment
@@ -201,15 +218,15 @@ pub fn names(environment: &Environment) -> Values {
     template_values(&environment.values)
 }
 
-struct Resolver<'a, 'f> {
+pub(super) struct Resolver<'a, 'f> {
     expressions: Expressions,
     names: Values,
-    inputs: &'a Inputs<'a>,
-    findings: &'f mut Vec<Finding>,
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) findings: &'f mut Vec<Finding>,
 }
 
 impl Resolver<'_, '_> {
-    fn text(&mut self, text: &Text) -> Option<Written<String>> {
+    pub(super) fn text(&mut self, text: &Text) -> Option<Written<String>> {
         match self.expressions.render(text, &self.names) {
             Ok((value, uses)) => Some(Written { value, place: text.place.clone(), uses }),
             Err(findings) => {
@@ -514,8 +531,90 @@ impl Resolver<'_, '_> {
         false
     }
 
+    fn backup(&mut self, spec: &BackupSpec) -> BackupPlan {
+        let plan = |to, identity| BackupPlan {
+            to,
+            keep: spec.keep,
+            encrypt_to: spec.encrypt_to.iter().map(|recipient| recipient.value.clone()).collect(),
+            identity,
+            max_age: spec.max_age,
+            drill: spec.drill,
+        };
+        let identity = spec.identity.as_ref().and_then(|text| self.identity(text));
+        let default = Destination::Folder("backups".to_owned());
+        let Some((text, to)) = spec.to.as_ref().and_then(|to| Some((to, self.text(to)?))) else {
+            return plan(default, identity);
+        };
+        if !to.value.contains("://") {
+            if let Some(written) = spec.endpoint.as_ref().or(spec.region.as_ref()) {
+                let message = format!("`{}` says where a store is, and `backup.to` is a folder", written.value);
+                let help = "write `to: s3://bucket/prefix`, or leave it out";
+                self.findings.push(Finding::error("backup", message).at(&written.place).help(help));
+            }
+            let folder = self.path(text).map(Destination::Folder);
+            return plan(folder.unwrap_or(default), identity);
+        }
+        match backup::bucket(&to.value) {
+            Ok((name, prefix)) => {
+                let endpoint = spec.endpoint.as_ref().and_then(|text| self.endpoint(text, spec.plain_http));
+                let region = spec.region.as_ref().and_then(|text| self.text(text));
+                let region = region.map_or_else(|| backup::REGION.to_owned(), |written| written.value);
+                if spec.encrypt_to.is_empty() {
+                    let message = "backups leave this machine, and nothing encrypts them";
+                    let help = "`age-keygen` makes a key; name its public half in `backup.encrypt_to`";
+                    self.findings.push(Finding::warning("not-encrypted", message).at(&to.place).help(help));
+                }
+                plan(Destination::Bucket(Bucket { name, prefix, endpoint, region }), identity)
+            }
+            Err(why) => {
+                let message = format!("`{}` {why}", to.value);
+                let help = "write a folder, such as ../backups, or s3://bucket/prefix";
+                self.findings.push(Finding::error("backup", message).at(&to.place).help(help));
+                plan(default, identity)
+            }
+        }
+    }
+
+    fn endpoint(&mut self, text: &Text, plain_http: bool) -> Option<String> {
+        let written = self.text(text)?;
+        if written.value.contains('@') {
+            // Without the place, whose line would be shown.
+            let message = format!("`backup.endpoint` on line {} carries credentials", written.place.line);
+            let help = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY alone";
+            self.findings.push(Finding::error("backup", message).about("backup.endpoint").help(help));
+            return None;
+        }
+        let finding = match backup::endpoint(&written.value) {
+            Ok(endpoint) if endpoint.encrypted || endpoint.local || plain_http => {
+                return Some(written.value.trim_end_matches('/').to_owned());
+            }
+            Ok(_) => Finding::error("backup", format!("`{}` is spoken to without TLS", written.value))
+                .help("use https://, or say `plain_http: true` if nobody else is on that network"),
+            Err(why) => Finding::error("backup", format!("the endpoint `{}` {why}", written.value))
+                .help("write https://s3.example.net or http://127.0.0.1:9000"),
+        };
+        self.findings.push(finding.at(&written.place));
+        None
+    }
+
+    /// A file of identities: anywhere, since it should not lie beside what it opens.
+    fn identity(&mut self, text: &Text) -> Option<String> {
+        let written = self.text(text)?;
+        if written.value.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            // Without the place, whose line would be shown.
+            let message = format!("`backup.identity` on line {} is an age identity itself", written.place.line);
+            let help = "write it into a file of mode 600 outside the project, and name the file";
+            self.findings.push(Finding::error("identity", message).about("backup.identity").help(help));
+            return None;
+        }
+        if written.value.starts_with('/') && !written.value.contains('\0') {
+            return Some(written.value);
+        }
+        self.path(text)
+    }
+
     /// A path below the project, relative to the spec's folder; `None` with a finding when it leaves it.
-    fn path(&mut self, text: &Text) -> Option<String> {
+    pub(super) fn path(&mut self, text: &Text) -> Option<String> {
         let written = self.text(text)?;
         let mut parts: Vec<&str> = vec!["environments"];
         for part in written.value.split('/') {
@@ -603,7 +702,7 @@ fn port(text: &str) -> Option<Port> {
     Some(Port { host_ip: host_ip.to_owned(), host: number(host)?, container: number(container)? })
 }
 
-/// Names of the environments that the project has, for `follows:`.
+/// Names of the environments that the project has, for `follows:` and `seed:`.
 pub fn known_environments(all: &BTreeMap<Name, EnvironmentSpec>) -> BTreeSet<&str> {
     all.keys().map(Name::as_str).collect()
 }

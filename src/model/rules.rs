@@ -2,15 +2,23 @@
 
 use crate::finding::{Finding, nearest};
 use crate::model::resolve::{Inputs, known_environments};
-use crate::model::{Environment, Kind, RedisServer, Service};
+use crate::model::{Environment, Kind, RedisServer, Service, ephemeral, run};
 use crate::value::{Bytes, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The service name that lockstep keeps for the container that mounts all files.
 pub const FILES_CONTAINER: &str = "files";
+/// And the one for the container that stands for whoever is changing the environment.
+pub const LOCK_CONTAINER: &str = "lock";
+
+/// How environments are called that exist for a moment alone; what is called so is cleared away when it is old.
+pub const DRILL: &str = "drill-";
+pub const REHEARSE: &str = "rehearse-";
 
 /// All rules that look at one environment.
 pub fn check(inputs: &Inputs<'_>, environment: &Environment, findings: &mut Vec<Finding>) {
+    throwaway_name(environment, findings);
+    ephemeral::name_of_a_copy(inputs, environment, findings);
     needs(inputs, environment, findings);
     cycles(inputs, environment, findings);
     for service in environment.services.values() {
@@ -21,14 +29,29 @@ pub fn check(inputs: &Inputs<'_>, environment: &Environment, findings: &mut Vec<
         }
         file_folders(service, findings);
     }
-    follows(inputs, findings);
+    others(inputs, findings);
     secret_source(environment, findings);
+    run::check(environment, findings);
     port_clashes([environment], findings);
 }
 
+fn throwaway_name(environment: &Environment, findings: &mut Vec<Finding>) {
+    let own = [DRILL, REHEARSE].into_iter().find(|own| environment.name.as_str().starts_with(own));
+    if let Some(own) = own {
+        let message = format!("`{}` is called like what lockstep launches and removes by itself", environment.name);
+        let help = format!("names that begin with `{own}` are lockstep's own; call the environment something else");
+        findings.push(Finding::error("name", message).at(&environment.place).help(help));
+    }
+}
+
 fn reserved_name(service: &Service, findings: &mut Vec<Finding>) {
-    if service.name.as_str() == FILES_CONTAINER {
-        let message = format!("`{}` is the name of lockstep's own container", service.name);
+    let own = match service.name.as_str() {
+        FILES_CONTAINER => Some("container"),
+        LOCK_CONTAINER => Some("lock"),
+        _ => None,
+    };
+    if let Some(own) = own {
+        let message = format!("`{}` is the name of lockstep's own {own}", service.name);
         findings.push(Finding::error("name", message).at(&service.place).help("call the service something else"));
     }
 }
@@ -196,18 +219,34 @@ fn credentials_in_env(service: &Service, findings: &mut Vec<Finding>) {
     }
 }
 
-fn follows(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
-    let Some(follows) = &inputs.environment.follows else { return };
+/// The environments that an environment's file names.
+fn others(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
+    let environment = inputs.environment;
+    let named =
+        [("follows", "follow itself", &environment.follows), ("seed", "begin with its own data", &environment.seed)];
     let known = known_environments(inputs.all);
-    if follows.value == inputs.environment.name {
-        let message = "an environment cannot follow itself".to_owned();
-        findings.push(Finding::error("follows", message).at(&follows.place));
-    } else if !known.contains(follows.value.as_str()) {
-        let help = nearest(follows.value.as_str(), known).map(|near| format!("did you mean `{near}`?"));
-        let mut finding =
-            Finding::error("follows", format!("there is no environment `{}`", follows.value)).at(&follows.place);
-        finding.help = help;
-        findings.push(finding);
+    for (key, what, other) in named {
+        let Some(other) = other else { continue };
+        if other.value == environment.name {
+            let message = format!("an environment cannot {what}");
+            findings.push(Finding::error(key, message).at(&other.place));
+        } else if !known.contains(other.value.as_str()) {
+            let help = nearest(other.value.as_str(), known.clone()).map(|near| format!("did you mean `{near}`?"));
+            let mut finding =
+                Finding::error(key, format!("there is no environment `{}`", other.value)).at(&other.place);
+            finding.help = help;
+            findings.push(finding);
+        }
+    }
+    let Some(seed) = &environment.seed else { return };
+    if inputs.spec.refresh.is_none() {
+        let message = "the spec does not say what a refresh makes of the data that it is to begin with";
+        let help = "write `refresh:` in the stack, and in the rules of its keys";
+        findings.push(Finding::error("seed", message).at(&seed.place).help(help));
+    }
+    if environment.protected {
+        let message = format!("{} is protected, and never gets somebody else's data", environment.name);
+        findings.push(Finding::error("seed", message).at(&seed.place));
     }
 }
 

@@ -3,27 +3,109 @@
 //! Nothing here talks to the engine or asks anybody: a step that would lose data is marked, and
 //! `commands` do the asking.
 
-use crate::desired::{Desired, FILES, ServiceFacts, data_volume};
+use crate::desired::{Desired, FILES, ServiceFacts};
 use crate::diff::{self, Change};
 use crate::directive;
 use crate::finding::Finding;
 use crate::plan::effect::{self, Means};
 use crate::plan::{Action, Cause, Effect, Plan, Risk, Step};
+use crate::spec::Rehearse;
 use crate::state::{Container, Observed, Resource, Role, State, Value, Volume};
-use crate::value::{Bytes, ResourceId, ResourceKind, ServerVersion};
+use crate::value::{Bytes, Name, ResourceId, ResourceKind, ServerVersion};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How careful a plan is with data that nobody has a copy of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Care {
+    /// A backup before anything that touches a Redis, or else a refusal.
+    Full,
+    /// On the way back from a change that failed: a backup only before something stops, and where there can be none, what it
+    /// holds stays where it is.
+    Back,
+    /// The same without any backup: one of them failed.
+    BackAsItIs,
+}
 
 /// Steps from what is there to what is meant; `delete_data` names data volumes that may go.
 pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) -> Plan {
+    steps(have, want, delete_data, Care::Full)
+}
+
+/// Steps back to what was there before a change. Data volumes that the change made go with it, once what they hold is backed
+/// up; those of which that cannot be said stay, and so do those in `keep`.
+pub fn back(have: &Observed, before: &Desired, care: Care, keep: &BTreeSet<String>) -> Plan {
+    let mut made = BTreeSet::new();
+    for id in ids(&have.state, ResourceKind::Volume) {
+        let is_data = matches!(have.state.volume(&id.name), Some(Volume::Data { .. }));
+        if is_data && !before.state.resources.contains_key(&id) && (care == Care::Back || !is_used(have, &id.name)) {
+            made.insert(id.name);
+        }
+    }
+    made.retain(|volume| !keep.contains(volume) && !has_silent_server(have, volume));
+    steps(have, before, &made, care)
+}
+
+/// Whether a server has ever run on this data volume.
+fn is_used(have: &Observed, volume: &str) -> bool {
+    servers_on(have, volume).any(|(_, container)| container.started || container.running)
+}
+
+/// Whether the server on this data volume runs and cannot be read.
+fn has_silent_server(have: &Observed, volume: &str) -> bool {
+    servers_on(have, volume).any(|(name, _)| have.vitals.get(name).is_some_and(|vitals| vitals.unreadable.is_some()))
+}
+
+fn servers_on<'o>(have: &'o Observed, volume: &'o str) -> impl Iterator<Item = (&'o str, &'o Container)> {
+    have.state.resources.iter().filter_map(move |(id, resource)| match resource {
+        Resource::Container(container) if container.role == Role::Redis => {
+            let on = container.mounts.values().any(|mount| mount.volume == volume);
+            on.then_some((id.name.as_str(), container.as_ref()))
+        }
+        _ => None,
+    })
+}
+
+/// Redis services that are to be replaced while they run, and can be: the new one reads what the old one sends, or what is
+/// written for it anew.
+pub fn replaceable(have: &Observed, want: &Desired) -> BTreeSet<Name> {
+    let plan = steps(have, want, &BTreeSet::new(), Care::Full);
+    let replaced = plan.steps.iter().filter(|step| step.action == Action::Create && step.effect == Effect::Replace);
+    let names = replaced.filter_map(|step| {
+        let facts = want.service(&step.resource.name).filter(|facts| facts.role == Role::Redis)?;
+        let name = facts.name.as_str();
+        let (had, wanted) = (have.state.container(name)?, want.state.container(name)?);
+        let on_it = had.mounts.values().any(|mount| mount.volume == want.data_volume(&facts.name));
+        let readable = have.vitals.get(name).is_some_and(|vitals| vitals.unreadable.is_none());
+        let understood = reads(had, wanted).is_some();
+        (had.running && on_it && readable && understood).then(|| facts.name.clone())
+    });
+    names.collect()
+}
+
+/// Whether one server reads what the other sends; `None` where nobody knows.
+fn reads(had: &Container, wanted: &Container) -> Option<bool> {
+    match (version_of(had), version_of(wanted)) {
+        (Some(from), Some(to)) => Some(to.reads_data_of(from)),
+        _ => (had.image == wanted.image).then_some(true),
+    }
+}
+
+fn version_of(container: &Container) -> Option<ServerVersion> {
+    ServerVersion::parse(container.server.as_ref()?.version()?)
+}
+
+fn steps(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>, care: Care) -> Plan {
     let mut builder = Builder {
         have,
         want,
+        care,
         changes: BTreeMap::new(),
         steps: Vec::new(),
         refusals: Vec::new(),
         notes: Vec::new(),
         done: BTreeMap::new(),
         backups: Vec::new(),
+        rehearsed: None,
     };
     for change in diff::declared(&have.state, &want.state) {
         builder.changes.entry(change.resource.clone()).or_default().push(change);
@@ -33,6 +115,7 @@ pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) ->
     builder.downgrades();
     builder.taken();
     builder.images();
+    builder.rehearsal();
     builder.networks();
     builder.volumes();
     builder.files(delete_data);
@@ -51,6 +134,7 @@ pub fn build(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>) ->
 struct Builder<'a> {
     have: &'a Observed,
     want: &'a Desired,
+    care: Care,
     changes: BTreeMap<ResourceId, Vec<Change>>,
     steps: Vec<Step>,
     refusals: Vec<Finding>,
@@ -58,6 +142,8 @@ struct Builder<'a> {
     /// The last step that concerns a thing, for those that come after it.
     done: BTreeMap<Milestone, u32>,
     backups: Vec<u32>,
+    /// The step that finds out, before anything is touched, whether it will start.
+    rehearsed: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -85,6 +171,7 @@ impl Builder<'_> {
         if action != Action::Backup {
             // A backup that fails must find everything as it was.
             after.extend(&self.backups);
+            after.extend(self.rehearsed);
         }
         let after = after.into_iter().collect();
         self.steps.push(Step { number, action, resource: resource.clone(), after, because, effect, risk });
@@ -142,7 +229,8 @@ impl Builder<'_> {
             let (Resource::Container(wanted), Some(had)) = (resource, self.have.state.container(&id.name)) else {
                 continue;
             };
-            let volume = self.have.state.volume(&format!("{}.data", id.name));
+            let data = self.want.service(&id.name).map(|facts| self.want.data_volume(&facts.name));
+            let volume = data.and_then(|data| self.have.state.volume(&data));
             if wanted.role == Role::Redis && had.user != wanted.user && volume.is_some() {
                 let message = format!(
                     "the user of {id} cannot change from {} to {}: its data belongs to the first",
@@ -168,9 +256,15 @@ impl Builder<'_> {
             else {
                 continue;
             };
-            if !to.reads_data_of(from) && self.have.vitals.get(&id.name).is_some_and(|vitals| vitals.keys > 0) {
+            let service = self.want.service(&id.name);
+            let stays = service.map(|facts| self.want.data_volume(&facts.name)).is_none_or(|data| {
+                let had = self.have.state.container(&id.name);
+                had.is_none_or(|had| had.mounts.values().any(|mount| mount.volume == data))
+            });
+            if stays && !to.reads_data_of(from) && self.have.vitals.get(&id.name).is_some_and(|vitals| vitals.keys > 0)
+            {
                 let message = format!("{to} cannot load the data that {from} holds in {id}");
-                let help = "keep the version, or start the other one as a new service and fill it from the application";
+                let help = "start it as it is, so that what it holds can be written anew for the other version";
                 let mut finding = Finding::error("downgrade", message).about(id.to_string()).help(help);
                 finding.place = self.want.origin(id, "image").and_then(|origin| origin.place.clone());
                 self.refusals.push(finding);
@@ -206,6 +300,70 @@ impl Builder<'_> {
             let number = self.step(action, &id, [], cause, Effect::Create, Risk::None);
             self.done.insert(Milestone::Image(image), number);
         }
+    }
+
+    /// What stops for something else is started beside it first: what would not start is found with nothing touched.
+    fn rehearsal(&mut self) {
+        if self.care != Care::Full {
+            return;
+        }
+        let ordered = by_need(&self.want.services);
+        let touched: Vec<&ServiceFacts> = ordered.iter().copied().filter(|facts| self.starts_anew(facts)).collect();
+        let Some(first) = touched.first() else { return };
+        let named =
+            |services: &[&ServiceFacts]| -> Vec<Name> { services.iter().map(|facts| facts.name.clone()).collect() };
+        let id = ResourceId::container(first.name.as_str());
+        if self.want.rehearse == Rehearse::Never {
+            let names: Vec<String> = named(&touched).iter().map(ToString::to_string).collect();
+            let message = format!("not rehearsed: {}, since the spec says `rehearse: never`", names.join(", "));
+            let help = "what does not start is found only when what runs now has stopped";
+            self.notes.push(Finding::note("rehearsal", message).help(help));
+            return;
+        }
+        let is_new = |facts: &ServiceFacts| self.is_missing(&ResourceId::container(facts.name.as_str()));
+        let mut launched: BTreeSet<&Name> = BTreeSet::new();
+        // Backwards, so that what a service needs is met after it.
+        for facts in ordered.iter().rev().filter(|facts| self.want.state.container(facts.name.as_str()).is_some()) {
+            if launched.contains(&facts.name) || is_new(facts) || touched.iter().any(|of| of.name == facts.name) {
+                launched.insert(&facts.name);
+                launched.extend(&facts.needs);
+            }
+        }
+        let launched: Vec<&ServiceFacts> =
+            ordered.iter().copied().filter(|facts| launched.contains(&facts.name)).collect();
+        let memory = |facts: &&ServiceFacts| self.want.state.container(facts.name.as_str()).map(|of| of.memory_bytes);
+        let memory_bytes = launched.iter().filter_map(memory).sum();
+        let action = Action::Rehearse { services: named(&launched), memory_bytes };
+        let causes: Vec<Change> = touched.iter().flat_map(|facts| self.anew(facts)).collect();
+        let causes = self.causes(&causes);
+        let before: Vec<Option<u32>> = self.steps.iter().map(|step| Some(step.number)).collect();
+        self.rehearsed = Some(self.step(action, &id, before, causes, Effect::Live, Risk::None));
+    }
+
+    /// Whether a service that is there ends for another one, or for other files or settings.
+    fn starts_anew(&self, facts: &ServiceFacts) -> bool {
+        let name = facts.name.as_str();
+        let (Some(had), Some(_)) = (self.have.state.container(name), self.want.state.container(name)) else {
+            return false;
+        };
+        let data = self.want.data_volume(&facts.name);
+        let moves = facts.role == Role::Redis
+            && !self.is_missing(&ResourceId::volume(&data))
+            && !had.mounts.values().any(|mount| mount.volume == data);
+        // What it moves to was loaded and read back by a server of its image when it was put there.
+        !moves && !self.anew(facts).is_empty()
+    }
+
+    /// The changes for which a service has to end.
+    fn anew(&self, facts: &ServiceFacts) -> Vec<Change> {
+        let id = ResourceId::container(facts.name.as_str());
+        let mut changes = self.changes_of(&id);
+        if !self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running) {
+            changes.retain(|change| !is_of_process(change));
+        }
+        changes.extend(self.file_changes(facts));
+        changes.retain(|change| means(facts.role, change) >= Means::Restart);
+        changes
     }
 
     fn refuse_image(&mut self, facts: &ServiceFacts, image: &str) {
@@ -268,6 +426,9 @@ impl Builder<'_> {
             if causes.is_empty() && !volumes.iter().any(|volume| delete_data.contains(*volume)) {
                 continue;
             }
+            if self.care == Care::BackAsItIs || (self.care == Care::Back && self.stays_up(&name)) {
+                continue;
+            }
             let Some(vitals) = self.have.vitals.get(&name) else {
                 if !container.started || causes.iter().all(|change| change.field == "running") {
                     continue;
@@ -279,6 +440,11 @@ impl Builder<'_> {
                 continue;
             };
             if let Some(why) = &vitals.unreadable {
+                if self.care != Care::Full {
+                    let message = format!("what `{name}` holds stays in its volume: it cannot be read: {why}");
+                    self.notes.push(Finding::note("backup", message).about(id.to_string()));
+                    continue;
+                }
                 let message = format!("`{name}` has to be backed up first, and cannot be read: {why}");
                 let (stack, environment) = (&self.want.stack, &self.want.environment);
                 let container = format!("{stack}-{environment}-{name}");
@@ -298,6 +464,13 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether nothing that is planned for a server makes its process end.
+    fn stays_up(&self, name: &str) -> bool {
+        let changes = self.changes_of(&ResourceId::container(name));
+        let facts = self.want.service(name).filter(|_| self.want.state.container(name).is_some());
+        facts.is_some_and(|facts| self.worst(facts, &changes) < Means::Start)
+    }
+
     fn volumes(&mut self) {
         for id in ids(&self.want.state, ResourceKind::Volume) {
             if self.is_missing(&id) {
@@ -309,8 +482,11 @@ impl Builder<'_> {
         // A server that is there without its data volume has lost it; an empty one would hide that.
         for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
             let (container, volume) =
-                (ResourceId::container(facts.name.as_str()), ResourceId::volume(data_volume(&facts.name)));
-            if !self.is_missing(&container) && self.is_missing(&volume) {
+                (ResourceId::container(facts.name.as_str()), ResourceId::volume(self.want.data_volume(&facts.name)));
+            let had = self.have.state.container(facts.name.as_str());
+            let mounted = had.is_some_and(|had| had.mounts.values().any(|mount| mount.volume == volume.name));
+            let moves = had.is_some_and(|had| had.running && !mounted);
+            if !self.is_missing(&container) && self.is_missing(&volume) && !moves {
                 let message = format!("the data volume of `{}` is gone", facts.name);
                 let help = "see `lockstep backup list`; to start empty, remove the container first";
                 self.refusals.push(Finding::error("data-volume", message).about(volume.to_string()).help(help));
@@ -320,14 +496,21 @@ impl Builder<'_> {
 
     /// Data of a server that is not there: copied through the container that mounts all volumes, before a server starts on it.
     fn orphans(&mut self, delete_data: &BTreeSet<String>) {
+        if self.care != Care::Full {
+            // What was there before was copied then; what was made since has no server that ran on it, or its copy was the
+            // first thing on the way back.
+            return;
+        }
         let carrier = ResourceId::container(FILES);
         let orphans: Vec<ResourceId> = ids(&self.have.state, ResourceKind::Volume)
             .into_iter()
             .filter(|id| matches!(self.have.state.volume(&id.name), Some(Volume::Data { .. })))
             .filter(|id| {
                 let service = id.name.split('.').next().unwrap_or_default();
-                let used = self.want.state.resources.contains_key(id) || delete_data.contains(&id.name);
-                used && self.have.state.container(service).is_none_or(|had| !had.started)
+                let idle = self.have.state.container(service).is_none_or(|had| !had.started);
+                // One that is to go is copied by its own server, or else here, whatever else its service runs on.
+                let alone = servers_on(self.have, &id.name).all(|(_, had)| !had.started);
+                (self.want.state.resources.contains_key(id) && idle) || (delete_data.contains(&id.name) && alone)
             })
             .collect();
         for id in orphans {
@@ -431,7 +614,7 @@ impl Builder<'_> {
     fn starts_on(&self, volume: &ResourceId) -> bool {
         self.want.services.values().any(|facts| {
             facts.role == Role::Redis
-                && data_volume(&facts.name) == volume.name
+                && self.want.data_volume(&facts.name) == volume.name
                 && !self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running)
         })
     }
@@ -457,6 +640,10 @@ impl Builder<'_> {
                 let Some(setting) = change.field.strip_prefix("settings.") else { continue };
                 let Some(Value::Text(value)) = &change.after else { continue };
                 if change.before.is_none() {
+                    // Whether another image knows it, the rehearsal tells.
+                    if self.rehearsed.is_some() && changes.iter().any(|change| change.field == "image") {
+                        continue;
+                    }
                     self.refuse_directive(facts, had, setting, change);
                     continue;
                 }
@@ -535,11 +722,16 @@ impl Builder<'_> {
 
     /// A service that keeps running while one that it needs starts anew has to come back to it.
     fn wait_for_needs(&mut self, facts: &ServiceFacts) {
+        if self.want.state.container(facts.name.as_str()).is_none() {
+            return;
+        }
         let own = Milestone::Ready(facts.name.to_string());
         let needs: Vec<Option<u32>> =
             facts.needs.iter().map(|need| self.reached(Milestone::Ready(need.to_string()))).collect();
-        // A run that was cut off while it waited left something that runs and does not answer yet.
-        let silent = self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running && is_silent(had));
+        // A run that was cut off while it waited left something that runs and does not answer yet. What was silent before a
+        // change is as it was when it is silent after it.
+        let silent = self.care == Care::Full
+            && self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running && is_silent(had));
         if self.reached(own.clone()).is_some() || (needs.iter().all(Option::is_none) && !silent) {
             return;
         }
@@ -624,6 +816,28 @@ impl Builder<'_> {
                 let image = self.reached(Milestone::Image(container.image.clone()));
                 let mut after = before_start.clone();
                 after.push(image);
+                if let Some(volume) = self.handed_over_to(facts, had) {
+                    let networks = container.networks.iter().map(|name| Milestone::Exists(ResourceId::network(name)));
+                    after.extend(networks.map(|network| self.reached(network)));
+                    after.push(self.reached(Milestone::Exists(ResourceId::volume(&volume))));
+                    let limit = setting_of(&container, "maxmemory").unwrap_or_default();
+                    let risk = self.setting_risk(name, &container, "maxmemory", limit);
+                    let action = Action::HandOver { volume, refilled: reads(had, &container) == Some(false) };
+                    let handed = self.step(action, &id, after, causes, Effect::Replace, risk);
+                    let ready = self.step(Action::Ready, &id, [Some(handed)], Vec::new(), Effect::Replace, Risk::None);
+                    self.done.insert(Milestone::Ready(facts.name.to_string()), ready);
+                    return;
+                }
+                if facts.role == Role::App && had.running {
+                    let networks = container.networks.iter().map(|name| Milestone::Exists(ResourceId::network(name)));
+                    let mounts = container.mounts.values();
+                    let volumes = mounts.map(|mount| Milestone::Exists(ResourceId::volume(&mount.volume)));
+                    after.extend(networks.chain(volumes).map(|needed| self.reached(needed)));
+                    let action = Action::TakeOver { beside: can_run_beside(had, &container) };
+                    let taken = self.step(action, &id, after, causes, Effect::Replace, Risk::None);
+                    self.done.insert(Milestone::Ready(facts.name.to_string()), taken);
+                    return;
+                }
                 let mut previous = None;
                 if had.running || had.restarting {
                     previous = Some(self.step(Action::Stop, &id, after.clone(), causes.clone(), Effect::Replace, risk));
@@ -635,6 +849,13 @@ impl Builder<'_> {
                 self.start(facts, &id, before_start, causes, Effect::Replace, Risk::None);
             }
         }
+    }
+
+    /// The volume that a running Redis is handed over to: one that is only made now.
+    fn handed_over_to(&self, facts: &ServiceFacts, had: &Container) -> Option<String> {
+        let volume = self.want.data_volume(&facts.name);
+        let new = facts.role == Role::Redis && had.running && self.care == Care::Full;
+        (new && self.is_missing(&ResourceId::volume(&volume))).then_some(volume)
     }
 
     fn create(
@@ -714,7 +935,7 @@ impl Builder<'_> {
         removed.extend(
             self.steps
                 .iter()
-                .filter(|step| matches!(step.action, Action::Remove))
+                .filter(|step| matches!(step.action, Action::Remove | Action::TakeOver { .. }))
                 .map(|step| Some(step.number))
                 .collect::<Vec<_>>(),
         );
@@ -760,6 +981,16 @@ fn means(role: Role, change: &Change) -> Means {
     }
 }
 
+/// Whether two applications can run at the same time: on ports of their own, and with nothing that both write to.
+fn can_run_beside(had: &Container, wanted: &Container) -> bool {
+    let ports = |of: &Container| -> BTreeSet<String> {
+        let ports = of.ports.values().flat_map(|addresses| addresses.split(' '));
+        ports.map(|address| address.rsplit(':').next().unwrap_or_default().to_owned()).collect()
+    };
+    let reads_only = |of: &Container| of.mounts.values().all(|mount| mount.read_only);
+    ports(had).is_disjoint(&ports(wanted)) && reads_only(had) && reads_only(wanted)
+}
+
 /// Whether a container lost the network on which it is asked.
 fn container_is_off(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.field == "networks.private" && change.before.is_none())
@@ -800,7 +1031,7 @@ fn grows(change: &Change) -> bool {
 }
 
 /// Services in an order in which each comes after those it needs.
-fn by_need(services: &BTreeMap<crate::value::Name, ServiceFacts>) -> Vec<&ServiceFacts> {
+fn by_need(services: &BTreeMap<Name, ServiceFacts>) -> Vec<&ServiceFacts> {
     let mut ordered: Vec<&ServiceFacts> = Vec::new();
     let mut placed: BTreeSet<&str> = BTreeSet::new();
     // A circle is refused long before; here it would only end the loop early.

@@ -48,6 +48,8 @@ pub fn of(change: &Change) -> Means {
     match field {
         // Docker 20.10 updates these on a running container.
         "limits.memory" | "limits.cpus" | "limits.pids" | "restart" => Means::Update,
+        // It goes with them.
+        "engine.memory-swap" | "engine.restart-retries" => Means::Update,
         "running" => Means::Start,
         field if field.starts_with("server.") => Means::None,
         _ => Means::Replace,

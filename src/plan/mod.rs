@@ -6,7 +6,7 @@
 pub mod build;
 pub mod effect;
 
-use crate::desired::Origin;
+use crate::desired::{Desired, Origin};
 use crate::diff::Change;
 use crate::finding::Finding;
 use crate::value::{Name, ResourceId, bytes};
@@ -27,6 +27,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Nothing but a backup of this container, or nothing at all.
+    pub fn of_backup(desired: &Desired, of: Option<ResourceId>) -> Plan {
+        let step = |resource| Step {
+            number: 1,
+            action: Action::Backup,
+            resource,
+            after: Vec::new(),
+            because: Vec::new(),
+            effect: Effect::Live,
+            risk: Risk::None,
+        };
+        let (stack, environment) = (desired.stack.clone(), desired.environment.clone());
+        let steps = of.into_iter().map(step).collect();
+        Plan { format: 1, stack, environment, steps, refusals: Vec::new(), notes: Vec::new() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.refusals.is_empty()
     }
@@ -72,6 +88,12 @@ pub enum Action {
     },
     /// Pull a snapshot, check it, keep it.
     Backup,
+    /// Start these services beside those that run, out of everybody's reach, with what the backups of this plan hold.
+    Rehearse {
+        services: Vec<Name>,
+        /// What they may use together, beside what runs.
+        memory_bytes: u64,
+    },
     /// `CONFIG SET`, read back.
     Set {
         setting: String,
@@ -83,6 +105,17 @@ pub enum Action {
     Update,
     Start,
     Stop,
+    /// A new Redis on this volume follows the one that runs, and takes its place; or, where it cannot read what that one
+    /// sends, is `refilled` from a backup of it while nobody is served.
+    HandOver {
+        volume: String,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        refilled: bool,
+    },
+    /// A new application takes the place of one that runs: `beside` it until it answers, or else after it.
+    TakeOver {
+        beside: bool,
+    },
     /// Ask the service itself until it answers.
     Ready,
 }
@@ -162,11 +195,25 @@ impl Step {
             Action::Remove => format!("remove {resource}"),
             Action::WriteFiles { volumes } => format!("write files into {}", volumes.join(", ")),
             Action::Backup => format!("back up {resource}"),
+            Action::Rehearse { services, memory_bytes } => {
+                let names: Vec<&str> = services.iter().map(Name::as_str).collect();
+                format!(
+                    "rehearse {}: up to {} of memory beside what runs",
+                    names.join(", "),
+                    bytes::about(*memory_bytes)
+                )
+            }
             Action::Set { setting, value } => format!("set {setting} = {value} on {resource}"),
             Action::LoadUsers => format!("load users on {resource}"),
             Action::Update => format!("update limits of {resource}"),
             Action::Start => format!("start {resource}"),
             Action::Stop => format!("stop {resource}"),
+            Action::HandOver { volume, refilled: false } => format!("hand {resource} over to a new one on {volume}"),
+            Action::HandOver { volume, refilled: true } => {
+                format!("put {resource} aside for a new one on {volume} with its data; nobody is served meanwhile")
+            }
+            Action::TakeOver { beside: true } => format!("start a new {resource} beside the old one, which then goes"),
+            Action::TakeOver { beside: false } => format!("stop {resource} and start a new one in its place"),
             Action::Ready => format!("wait until {resource} answers"),
         }
     }
@@ -176,7 +223,7 @@ impl Step {
         match self.action {
             Action::Create | Action::Build { .. } | Action::Pull { .. } => '+',
             Action::Remove => '-',
-            Action::Ready | Action::Backup => '.',
+            Action::Ready | Action::Backup | Action::Rehearse { .. } => '.',
             _ => '~',
         }
     }

@@ -1,24 +1,36 @@
-//! Walks an RDB, the file in which Redis and Valkey keep a dataset, from its first byte to its checksum.
+//! An RDB, the file in which Redis and Valkey keep a dataset: read whole, written again.
 //!
-//! Bytes go in; out comes a [`Summary`]: who wrote the file, how many keys of which type each database holds, and
-//! whether the checksum at the end is right. Every length, string and value is followed, so a summary means that the
-//! file has the shape of an RDB all the way through. An RDB holds no length per value: a type that is not known here
-//! cannot be stepped over, and the walk stops at it.
+//! Bytes go in; [`Frames`] cuts them into [`Batch`]es of records, [`Entry::read`] shows what a key holds, the same for
+//! every encoding, and [`walk`] does both to the end and leaves a [`Summary`]: who wrote the file, how many keys of which
+//! type each database holds, and whether the checksum is right. Every length, string and value is followed and every
+//! packed form opened, so a summary means that the file is an RDB all the way through. An RDB holds no length per value: a
+//! type that is not known here cannot be stepped over, and reading stops at it.
 //!
-//! Memory is bounded by constants, never by a number found in the input. What is deliberately absent: the values
-//! themselves (strings are stepped over, packed blobs such as listpacks are not opened), files, sockets and clocks.
+//! Memory is one batch, or the largest value; it grows with what arrives, never with a number found in the input. What is
+//! deliberately absent: files, sockets and clocks.
 
-mod reader;
-mod string;
-mod value;
+mod cut;
+mod decode;
+mod frame;
+mod layout;
+mod lzf;
+mod pack;
+mod packed;
 mod walk;
+mod write;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-pub use walk::{walk, walk_prefix};
+/// From number 22 on the two families give the same numbers to different things.
+pub use crate::value::Family;
+pub use decode::{Element, Entry, Room, StreamCounters, StreamFacts, StreamId};
+pub use frame::{Batch, Frames, Record};
+pub use layout::Type;
+pub use walk::{Tally, walk};
+pub use write::{Form, Made, Target, WriteError, Writer, dump, dump_with};
 
 /// How much of a key an error repeats, in bytes.
 pub const KEY_SHOWN: usize = 64;
@@ -31,6 +43,8 @@ pub struct Summary {
     pub version: u32,
     /// The server's own version, from `redis-ver` or `valkey-ver`.
     pub server_version: Option<String>,
+    /// Which of the two it was: Valkey 8 writes the format of Redis.
+    pub server_family: Option<Family>,
     pub replication_id: Option<String>,
     pub replication_offset: Option<i64>,
     /// Bytes of memory the server used when it wrote the file.
@@ -50,6 +64,48 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Nothing learned yet but what the header says.
+    pub(crate) fn new(family: Family, version: u32) -> Summary {
+        Summary {
+            family,
+            version,
+            server_version: None,
+            server_family: None,
+            replication_id: None,
+            replication_offset: None,
+            used_memory: None,
+            created_unix: None,
+            databases: BTreeMap::new(),
+            functions: 0,
+            module_aux: 0,
+            empty_keys: 0,
+            checksum: Checksum::Absent,
+            bytes: 0,
+        }
+    }
+
+    /// Takes in an auxiliary field of the file.
+    fn learn(&mut self, name: &[u8], text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        match name {
+            b"redis-ver" | b"valkey-ver" => {
+                self.server_version = Some(text.into_owned());
+                self.server_family = Some(if name == b"valkey-ver" { Family::Valkey } else { Family::Redis });
+            }
+            b"repl-id" => self.replication_id = Some(text.into_owned()),
+            b"repl-offset" => self.replication_offset = text.parse().ok(),
+            b"used-mem" => self.used_memory = text.parse().ok(),
+            b"ctime" => self.created_unix = text.parse().ok(),
+            _ => {}
+        }
+    }
+
+    /// `valkey 8.1.1`, where the file says who wrote it.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        Some(format!("{} {}", self.server_family?, self.server_version.as_ref()?))
+    }
+
     /// Keys of all databases, which is what the `DBSIZE` of each add up to on the server that wrote the file.
     #[must_use]
     pub fn keys(&self) -> u64 {
@@ -69,24 +125,6 @@ pub struct Database {
     /// other writers need not be.
     pub declared_keys: Option<u64>,
     pub declared_expires: Option<u64>,
-}
-
-/// Which line of servers wrote the file. From number 22 on the two give the same numbers to different things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Redis, and Valkey up to 8.
-    Redis,
-    /// Valkey 9 and later.
-    Valkey,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Redis => "Redis",
-            Self::Valkey => "Valkey",
-        })
-    }
 }
 
 /// What the end of the file says about the bytes before it.
@@ -141,6 +179,36 @@ pub enum RdbErrorKind {
 /// error beside them is no larger than a pointer.
 type Walked<T> = Result<T, Box<RdbError>>;
 
+impl RdbError {
+    /// Whether it is of a kind that this reader does not know, which says nothing about whether it is whole.
+    pub fn is_unknown(&self) -> bool {
+        use RdbErrorKind::{EnterpriseType, PreRelease, UnknownOpcode, UnknownType, UnknownVersion};
+        let kind = &self.kind;
+        matches!(kind, UnknownVersion(..) | UnknownType(_) | UnknownOpcode(_) | EnterpriseType(_) | PreRelease(_))
+    }
+
+    /// Whether the bytes are wrong: neither of a newer kind, nor only not to be had. A source tells that what it has is
+    /// not what was stored by [`io::ErrorKind::InvalidData`].
+    pub fn is_damage(&self) -> bool {
+        match &self.kind {
+            RdbErrorKind::Io(cause) => cause.kind() == io::ErrorKind::InvalidData,
+            _ => !self.is_unknown(),
+        }
+    }
+
+    #[cold]
+    fn malformed(offset: u64, what: &'static str) -> Box<RdbError> {
+        Box::new(RdbError { offset, kind: RdbErrorKind::Malformed(what), key: None })
+    }
+
+    /// The same, in a part that begins at `offset`.
+    #[cold]
+    fn beyond(mut self: Box<Self>, offset: u64) -> Box<Self> {
+        self.offset = self.offset.saturating_add(offset);
+        self
+    }
+}
+
 #[cold]
 fn fail<T>(offset: u64, kind: RdbErrorKind) -> Walked<T> {
     Err(Box::new(RdbError { offset, kind, key: None }))
@@ -188,4 +256,16 @@ impl Error for RdbError {
             _ => None,
         }
     }
+}
+
+/// A string by its bytes as written, such as those of [`Record::Function`]. `room` holds it where it lay compressed.
+pub fn text<'r, 'w: 'r>(written: &'w [u8], room: &'r mut Vec<u8>) -> Option<&'r [u8]> {
+    cut::Cut::new(written).text().ok()?.show(room)
+}
+
+/// The name of a function library, which the first line of its source says: `#!lua name=mylib`.
+pub fn library_name(source: &[u8]) -> Option<&[u8]> {
+    let line = source.split(|byte| *byte == b'\n').next()?;
+    let words = line.strip_prefix(b"#!")?.split(u8::is_ascii_whitespace);
+    words.filter_map(|word| word.strip_prefix(b"name=")).next()
 }

@@ -2,8 +2,14 @@
 //!
 //! Connects as lockstep's own user, which can read no key. Nothing in here waits longer than its deadline.
 
+pub mod audit;
+mod link;
 pub mod observe;
+pub mod probe;
 pub mod pull;
+pub mod restore;
+
+pub use link::Permit;
 
 use crate::value::{Secret, ServerVersion};
 use ::redis::aio::MultiplexedConnection;
@@ -106,9 +112,35 @@ impl Server {
         Ok(ServerVersion::parse(&version).unwrap_or(ServerVersion::OLDEST))
     }
 
+    /// A command whose answer does not matter as long as it is not a refusal.
+    pub async fn run(&self, words: &[&str]) -> Result<(), ServerError> {
+        let mut command = Cmd::new();
+        command.arg(words);
+        self.ask::<::redis::Value>(&mut command).await.map(drop)
+    }
+
     /// Makes a user exactly what the rules say, in one command: it is the old one or the new one.
     pub async fn set_user(&self, name: &str, rules: &[String]) -> Result<(), ServerError> {
         self.ask(::redis::cmd("ACL").arg("SETUSER").arg(name).arg("reset").arg(rules)).await
+    }
+
+    /// Switches every user off but one, and ends their connections: who is shut out can neither read nor write.
+    pub async fn shut_out(&self, but: &str) -> Result<(), ServerError> {
+        let lines: Vec<String> = self.ask(::redis::cmd("ACL").arg("LIST")).await?;
+        let named = lines.iter().filter_map(|line| line.strip_prefix("user ")?.split(' ').next());
+        for name in named.filter(|name| *name != but) {
+            self.ask::<()>(::redis::cmd("ACL").arg("SETUSER").arg(name).arg("off")).await?;
+            // Who is switched off keeps the connections that were made before.
+            match self.run(&["CLIENT", "KILL", "USER", name]).await {
+                Ok(()) => {}
+                Err(ServerError::Denied(_)) => {
+                    self.ask::<()>(::redis::cmd("ACL").arg("SETUSER").arg(but).arg("+client|kill")).await?;
+                    self.run(&["CLIENT", "KILL", "USER", name]).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Removes a user, and ends its connections.

@@ -1,7 +1,7 @@
 //! Pulls a snapshot out of a running server as a replica would, and proves it on the way.
 //!
-//! One pass: every byte of the RDB goes to a writer, into a SHA-256 and through the walker in `rdb`, which ends where
-//! the RDB ends and checks its checksum. With `repl-diskless-sync` the server needs no disk for it, and since 6.2 it
+//! One pass: every byte of the RDB goes to a writer, and every key into the keyspace digest; reading
+//! ends where the RDB ends, its checksum checked. With `repl-diskless-sync` the server needs no disk for it, and since 6.2 it
 //! keeps no buffer for us. Blocking on purpose: one socket read to the end gains nothing from a runtime, so call it from
 //! a thread of its own.
 //!
@@ -10,19 +10,16 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
+use crate::digest::{self, Hasher, Keyspace, ReadError};
+use crate::rdb::{RdbError, RdbErrorKind, Summary};
+use crate::value::Secret;
 
-use crate::rdb::{self, RdbError, RdbErrorKind, Summary};
-
-/// Nearly all the memory a pull takes, and about what one write holds.
-const BUFFER: usize = 256 * 1024;
-/// The least room for a socket read. A server that sends straight from the fork sends some 16 KiB at a time, so several
-/// reads go into one buffer before it is hashed and written: a fifth less CPU than a write for each.
-const ROOM: usize = 64 * 1024;
+/// Lines are short; the snapshot itself is read past this buffer.
+const BUFFER: usize = 16 * 1024;
 /// Answers are one short line. Whatever is longer does not speak this protocol.
 const LINE: usize = 1024;
 const MARKER: usize = 40;
@@ -45,6 +42,22 @@ pub struct Source {
     pub announce_version: Option<String>,
 }
 
+impl Source {
+    pub fn new(address: SocketAddr, user: &str, password: &Secret, timeout: Duration) -> Source {
+        let password = String::from_utf8_lossy(password.reveal()).into_owned();
+        Source { address, user: user.to_owned(), password, timeout, announce_version: None }
+    }
+
+    /// Connects; nobody has signed in yet.
+    pub(super) fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
+        stream.set_read_timeout(Some(self.timeout))?;
+        stream.set_write_timeout(Some(self.timeout))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
@@ -62,8 +75,7 @@ impl fmt::Debug for Source {
 pub struct Pulled {
     /// Its checksum may be absent, where the server has `rdbchecksum no`.
     pub summary: Summary,
-    /// Of the RDB's bytes, as written.
-    pub sha256: [u8; 32],
+    pub keyspace: Keyspace,
     /// The history the snapshot belongs to, and how many bytes of it the snapshot contains.
     pub replication_id: String,
     pub replication_offset: i64,
@@ -80,7 +92,8 @@ pub struct Pulled {
 /// Anything that kept the whole snapshot from arriving and being proven; the message says what to do.
 pub fn pull(
     source: &Source,
-    into: &mut impl Write,
+    hasher: &Hasher,
+    into: &mut (impl Write + Send),
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Pulled, PullError> {
     let begun = Instant::now();
@@ -92,14 +105,20 @@ pub fn pull(
 
     wire.wait_for_first_byte()?;
     let wait = begun.elapsed();
-    let mut transfer = Transfer::new(&mut wire, &extent, into, progress);
-    let walked = rdb::walk_prefix(&mut transfer);
-    let (summary, sha256) = transfer.finish(walked)?;
+    let total = match extent {
+        Extent::Bytes(total) => Some(total),
+        Extent::Until(_) => None,
+    };
+    let mut transfer = Transfer { wire: &mut wire, progress, bytes: 0, total, failure: None };
+    let read = digest::read(&mut transfer, hasher, |piece| into.write_all(piece))
+        .map(|told| (told.summary, told.keyspace, told.rest));
+    let (summary, keyspace, rest) = transfer.judge(read)?;
+    into.flush().map_err(PullError::Write)?;
     if let Extent::Until(marker) = extent {
-        wire.expect_marker(&marker, summary.bytes)?;
+        wire.expect_marker(&marker, &rest, summary.bytes)?;
     }
     // Closing is the way to leave. A server that knows no `rdb-only` goes on with its command stream until then.
-    Ok(Pulled { summary, sha256, replication_id, replication_offset, elapsed: begun.elapsed(), wait })
+    Ok(Pulled { summary, keyspace, replication_id, replication_offset, elapsed: begun.elapsed(), wait })
 }
 
 /// How the end of the RDB is told: by its length (from disk) or by what follows it (straight from the fork).
@@ -120,14 +139,7 @@ struct Wire {
 
 impl Wire {
     fn connect(source: &Source) -> Result<Self, PullError> {
-        let open = || {
-            let stream = TcpStream::connect_timeout(&source.address, source.timeout)?;
-            stream.set_read_timeout(Some(source.timeout))?;
-            stream.set_write_timeout(Some(source.timeout))?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = open().map_err(|cause| PullError::Connect { address: source.address, cause })?;
+        let stream = source.connect().map_err(|cause| PullError::Connect { address: source.address, cause })?;
         Ok(Self { stream, buffer: vec![0; BUFFER], start: 0, end: 0, timeout: source.timeout, doing: Doing::SigningIn })
     }
 
@@ -249,9 +261,11 @@ impl Wire {
 
     /// What follows an RDB of unknown length has to be what was announced ahead of it. A server before 7.0.6 may send a
     /// newline behind the marker, which is why nothing more is read.
-    fn expect_marker(&mut self, marker: &[u8; MARKER], at: u64) -> Result<(), PullError> {
+    fn expect_marker(&mut self, marker: &[u8; MARKER], ahead: &[u8], at: u64) -> Result<(), PullError> {
         let mut found = [0; MARKER];
-        self.read_exact(&mut found).map_err(|error| match error {
+        let (had, missing) = found.split_at_mut(ahead.len().min(MARKER));
+        had.copy_from_slice(ahead.get(..had.len()).unwrap_or_default());
+        self.read_exact(missing).map_err(|error| match error {
             PullError::Closed { doing, .. } => PullError::Closed { doing, bytes: at },
             other => other,
         })?;
@@ -332,23 +346,14 @@ impl Wire {
         if self.start < self.end {
             return Ok(());
         }
-        if self.is_spent() {
-            (self.start, self.end) = (0, 0);
-        }
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let count = loop {
-            match self.stream.read(room) {
+        (self.start, self.end) = (0, 0);
+        self.end = loop {
+            match self.stream.read(&mut self.buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read?,
             }
         };
-        self.end += count;
         Ok(())
-    }
-
-    /// Whether the next read begins the buffer anew, over what was taken from it.
-    fn is_spent(&self) -> bool {
-        self.start >= self.end && self.buffer.len().saturating_sub(self.end) < ROOM
     }
 
     fn take(&mut self, count: usize) {
@@ -414,99 +419,72 @@ impl Line {
     }
 }
 
-/// The snapshot on its way: what the walker consumes is hashed and written, and nothing else is.
-struct Transfer<'t, W> {
+/// The snapshot on its way, up to its announced length where there is one.
+struct Transfer<'t> {
     wire: &'t mut Wire,
-    /// Up to where in the wire's buffer everything was hashed and written.
-    saved: usize,
-    into: &'t mut W,
     progress: &'t mut dyn FnMut(u64, Option<u64>),
-    sha256: Sha256,
     bytes: u64,
     total: Option<u64>,
-    /// What went wrong outside of the RDB. `BufRead` has no room for it.
+    /// What went wrong with the connection. `Read` has no room for it.
     failure: Option<PullError>,
 }
 
-impl<'t, W: Write> Transfer<'t, W> {
-    fn new(
-        wire: &'t mut Wire,
-        extent: &Extent,
-        into: &'t mut W,
-        progress: &'t mut dyn FnMut(u64, Option<u64>),
-    ) -> Self {
-        let total = match extent {
-            Extent::Bytes(total) => Some(*total),
-            Extent::Until(_) => None,
-        };
-        let saved = wire.start;
-        Self { wire, saved, into, progress, sha256: Sha256::new(), bytes: 0, total, failure: None }
-    }
+type Taken = (Summary, Keyspace, Vec<u8>);
 
-    /// Hashes and writes what was consumed since the last time.
-    fn save(&mut self) {
-        let piece = self.wire.buffer.get(self.saved..self.wire.start).unwrap_or_default();
-        self.saved = self.wire.start;
-        self.sha256.update(piece);
-        if let Err(error) = self.into.write_all(piece) {
-            self.failure.get_or_insert(PullError::Write(error));
-        }
-    }
-
-    fn finish(mut self, walked: Result<Summary, RdbError>) -> Result<(Summary, [u8; 32]), PullError> {
-        self.save();
-        if let Some(failure) = self.failure.take() {
+impl Transfer<'_> {
+    /// What kept the snapshot from arriving whole, when something did.
+    fn judge(self, read: Result<Taken, ReadError>) -> Result<Taken, PullError> {
+        if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let summary = walked.map_err(|error| match (&error.kind, self.total) {
-            (RdbErrorKind::Truncated, Some(total)) if error.offset == total => PullError::Overrun { announced: total },
-            (RdbErrorKind::Truncated, _) => PullError::Closed { doing: Doing::Reading, bytes: error.offset },
-            _ => PullError::Snapshot(error),
+        let taken = read.map_err(|error| match error {
+            ReadError::Tap(cause) => PullError::Write(cause),
+            ReadError::Rdb(error) => match (&error.kind, self.total) {
+                (RdbErrorKind::Truncated, Some(total)) if error.offset == total => {
+                    PullError::Overrun { announced: total }
+                }
+                (RdbErrorKind::Truncated, _) => PullError::Closed { doing: Doing::Reading, bytes: error.offset },
+                _ => PullError::Snapshot(error),
+            },
         })?;
-        if let Some(announced) = self.total
-            && announced != summary.bytes
-        {
-            return Err(PullError::Leftover { ended: summary.bytes, announced });
+        match self.total {
+            Some(announced) if announced != taken.0.bytes => {
+                Err(PullError::Leftover { ended: taken.0.bytes, announced })
+            }
+            total => {
+                (self.progress)(taken.0.bytes, total);
+                Ok(taken)
+            }
         }
-        self.into.flush().map_err(PullError::Write)?;
-        Ok((summary, self.sha256.finalize().into()))
     }
 }
 
-impl<W: Write> BufRead for Transfer<'_, W> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let left = self.total.map_or(u64::MAX, |total| total.saturating_sub(self.bytes));
-        if left == 0 {
-            return Ok(&[]);
-        }
-        if self.wire.is_spent() {
-            self.save();
-            self.saved = 0;
-        }
-        if self.failure.is_none()
-            && let Err(cause) = self.wire.fill()
-        {
-            self.failure = Some(self.wire.failure(cause, self.bytes));
-        }
-        if self.failure.is_some() {
-            return Err(io::Error::other("the transfer has failed"));
-        }
-        let ahead = self.wire.ahead();
-        Ok(ahead.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(ahead))
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.wire.take(count);
-        self.bytes += count as u64;
-        (self.progress)(self.bytes, self.total);
-    }
-}
-
-// `BufRead` asks for it; the walker does not.
-impl<W: Write> Read for Transfer<'_, W> {
+impl Read for Transfer<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
+        let left = self.total.map_or(u64::MAX, |total| total.saturating_sub(self.bytes));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = match self.wire.ahead() {
+            [] => match self.wire.stream.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                Err(cause) => {
+                    self.failure = Some(self.wire.failure(cause, self.bytes));
+                    return Err(io::Error::other("the transfer has failed"));
+                }
+                Ok(count) => count,
+            },
+            mut ahead => {
+                let count = ahead.read(buffer)?;
+                self.wire.take(count);
+                count
+            }
+        };
+        // What came last may reach beyond the RDB; what came before it does not, or nobody would ask for more.
+        (self.progress)(self.bytes, self.total);
+        self.bytes += count as u64;
         Ok(count)
     }
 }

@@ -15,6 +15,7 @@ pub struct EnvironmentSpec {
     pub engine: Option<Text>,
     pub protected: bool,
     pub follows: Option<Located<Name>>,
+    pub seed: Option<Located<Name>>,
     pub values: BTreeMap<String, (Place, Text)>,
     pub secrets: Option<Located<SecretSource>>,
 }
@@ -30,20 +31,21 @@ pub enum SecretSource {
     Command(Vec<String>),
 }
 
-const KNOWN: [&str; 5] = ["engine", "protected", "follows", "values", "secrets"];
+const KNOWN: [&str; 6] = ["engine", "protected", "follows", "seed", "values", "secrets"];
 
 /// Reads one environment's file; its name is the file's.
 pub fn parse(name: &Name, file: &str, text: &str, findings: &mut Vec<Finding>) -> Option<EnvironmentSpec> {
     let root = yaml::parse(file, text, findings)?;
     let mut d = Decoder::default();
     let environment = d.fields(&root, "", &KNOWN).map(|fields| {
-        let follows = d.text(&fields, "follows");
+        let (follows, seed) = (d.text(&fields, "follows"), d.text(&fields, "seed"));
         EnvironmentSpec {
             name: name.clone(),
             place: root.place.clone(),
             engine: d.text(&fields, "engine"),
             protected: d.boolean(&fields, "protected", false),
             follows: follows.and_then(|text| d.name(&text)),
+            seed: seed.and_then(|text| d.name(&text)),
             values: d.text_map(&fields, "values"),
             secrets: d.node(&fields, "secrets").and_then(|(place, node)| {
                 let fields = d.fields(node, "secrets", &["env", "file", "command", "age"])?;

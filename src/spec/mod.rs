@@ -3,13 +3,19 @@
 //! Every leaf keeps its place and its text; templates in it are not rendered yet, sizes are not
 //! read yet. Knows nothing of Docker or Redis beyond the names of the keys.
 
+mod accept;
+pub mod behaviour;
 pub mod decode;
 pub mod environment;
 pub mod lock;
 pub mod parse;
+pub mod refresh;
+pub mod run;
+pub mod security;
 pub mod yaml;
 
-use crate::value::{Located, Name, Place};
+use crate::acceptance::Acceptance;
+use crate::value::{Located, Name, Place, Recipient, Span};
 use std::collections::BTreeMap;
 
 /// A piece of text with its place; may hold template expressions.
@@ -25,7 +31,16 @@ pub struct Spec {
     pub redis: BTreeMap<Name, RedisSpec>,
     pub apps: BTreeMap<Name, AppSpec>,
     pub backup: BackupSpec,
-    /// Sections that are read and checked, and whose behaviour is not built yet.
+    pub rehearse: Rehearse,
+    pub keys: behaviour::Section<behaviour::KeyRuleSpec>,
+    pub probes: behaviour::Section<behaviour::ProbeSpec>,
+    pub watch: Option<behaviour::WatchSpec>,
+    /// `verify.accept`, in the order in which it was written.
+    pub accept: Vec<Acceptance>,
+    pub security: Option<security::SecuritySpec>,
+    pub refresh: Option<refresh::RefreshSpec>,
+    pub run: run::RunSpec,
+    /// Sections that are read and checked, and that have no effect as the rest of the spec is.
     pub dormant: Vec<Located<&'static str>>,
 }
 
@@ -132,8 +147,67 @@ pub struct AppSpec {
     pub tmpfs: BTreeMap<String, (Place, Text)>,
 }
 
+/// `backup:`, as it was written.
 #[derive(Clone, Debug, Default)]
 pub struct BackupSpec {
-    /// Folder for backups, relative to the project.
+    /// A folder relative to the spec, or `s3://bucket/prefix`.
     pub to: Option<Text>,
+    /// Of an S3-compatible store that is not Amazon's.
+    pub endpoint: Option<Text>,
+    pub region: Option<Text>,
+    /// Speak to the store without TLS.
+    pub plain_http: bool,
+    pub keep: Keep,
+    pub encrypt_to: Vec<Located<Recipient>>,
+    /// File with the age identities that open what is encrypted; wanted only where backups are read.
+    pub identity: Option<Text>,
+    /// The newest proven backup may be this old.
+    pub max_age: Option<Span>,
+    pub drill: Drill,
+}
+
+/// How many backups stay, by period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    pub last: u32,
+    pub hourly: u32,
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
+impl Keep {
+    pub fn is_empty(&self) -> bool {
+        *self == Keep::default()
+    }
+}
+
+/// Whether what a change restarts or replaces is started beside what runs first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rehearse {
+    #[default]
+    Always,
+    Never,
+}
+
+impl Rehearse {
+    pub const ALL: [(&'static str, Rehearse); 2] = [("always", Rehearse::Always), ("never", Rehearse::Never)];
+}
+
+/// When a backup is restored into a throw-away server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drill {
+    /// Every backup, by `backup create` and before a change.
+    Always,
+    /// Those that a change rests on.
+    OnChange,
+    /// Only with `backup drill`.
+    #[default]
+    Never,
+}
+
+impl Drill {
+    pub const ALL: [(&'static str, Drill); 3] =
+        [("always", Drill::Always), ("on-change", Drill::OnChange), ("never", Drill::Never)];
 }

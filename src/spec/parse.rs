@@ -2,18 +2,37 @@
 //!
 //! What a value means (a size, a template, a reference to another service) is not looked at here.
 
+use crate::acceptance::Acceptance;
 use crate::finding::Finding;
+use crate::spec::accept::accept;
+use crate::spec::behaviour::{self, KeyRuleSpec, Section};
 use crate::spec::decode::{Decoder, Fields};
-use crate::spec::yaml::{Node, Tree};
+use crate::spec::refresh::{self, RefreshSpec};
+use crate::spec::yaml::Node;
 use crate::spec::{
-    AppSpec, BackupSpec, Bound, Build, Difference, LimitsSpec, RedisSpec, ServiceSpec, Spec, Text, UserSpec, ValueKind,
-    yaml,
+    AppSpec, BackupSpec, Bound, Build, Difference, Drill, Keep, LimitsSpec, RedisSpec, Rehearse, ServiceSpec, Spec,
+    Text, UserSpec, ValueKind, run, security, yaml,
 };
-use crate::value::{Bytes, Located, Name, Place, Span};
+use crate::value::{Located, Name, Place, Recipient, Span};
 use std::collections::BTreeMap;
 
-const TOP: [&str; 11] =
-    ["lockstep", "stack", "owner", "differences", "redis", "apps", "keys", "probes", "backup", "watch", "security"];
+const TOP: [&str; 15] = [
+    "lockstep",
+    "stack",
+    "owner",
+    "differences",
+    "redis",
+    "apps",
+    "keys",
+    "probes",
+    "backup",
+    "rehearse",
+    "watch",
+    "refresh",
+    "verify",
+    "security",
+    "run",
+];
 const SERVICE: [&str; 8] = ["image", "build", "enabled", "user", "files", "limits", "needs", "stop_grace"];
 
 /// Reads `stack.yaml`. `None` when what is left is too little to work with; the findings say why.
@@ -37,6 +56,9 @@ fn spec(d: &mut Decoder, root: &Node) -> Option<Spec> {
         );
     }
     let stack = d.required(&top, "stack").and_then(|text| d.name(&text));
+    let keys = behaviour::keys(d, &top);
+    let refresh = refresh::section(d, &top);
+    let dormant = dormant(&keys, refresh.as_ref());
     let spec = Spec {
         place: root.place.clone(),
         stack: stack?,
@@ -45,7 +67,15 @@ fn spec(d: &mut Decoder, root: &Node) -> Option<Spec> {
         redis: services(d, &top, "redis", redis),
         apps: services(d, &top, "apps", app),
         backup: backup(d, &top),
-        dormant: dormant(d, &top),
+        rehearse: rehearse(d, &top),
+        keys,
+        probes: behaviour::probes(d, &top),
+        watch: behaviour::watch(d, &top),
+        accept: verify(d, &top),
+        security: security::security(d, &top),
+        refresh,
+        run: run::run(d, &top),
+        dormant,
     };
     for (name, app) in &spec.apps {
         if let Some(other) = spec.redis.get(name) {
@@ -250,147 +280,121 @@ fn bound(d: &mut Decoder, fields: &Fields<'_>, key: &str) -> Option<Located<Boun
 
 fn backup(d: &mut Decoder, top: &Fields<'_>) -> BackupSpec {
     let Some((_, node)) = d.node(top, "backup") else { return BackupSpec::default() };
-    let known = ["to", "keep", "encrypt_to", "drill", "max_age"];
+    let known = ["to", "endpoint", "region", "plain_http", "keep", "encrypt_to", "identity", "drill", "max_age"];
     let Some(fields) = d.fields(node, "backup", &known) else { return BackupSpec::default() };
-    if let Some((_, node)) = d.node(&fields, "keep")
-        && let Some(keep) = d.fields(node, "backup.keep", &["last", "hourly", "daily", "weekly", "monthly", "yearly"])
-    {
-        for key in ["last", "hourly", "daily", "weekly", "monthly", "yearly"] {
-            if let Some(text) = d.text(&keep, key)
-                && text.value.parse::<u32>().is_err()
-            {
+    BackupSpec {
+        to: d.text(&fields, "to"),
+        endpoint: d.text(&fields, "endpoint"),
+        region: d.text(&fields, "region"),
+        plain_http: d.boolean(&fields, "plain_http", false),
+        keep: keep(d, &fields),
+        encrypt_to: recipients(d, &fields),
+        identity: d.text(&fields, "identity"),
+        max_age: duration(d, &fields, "max_age"),
+        drill: drill(d, &fields),
+    }
+}
+
+fn keep(d: &mut Decoder, fields: &Fields<'_>) -> Keep {
+    let mut keep = Keep::default();
+    let Some((place, node)) = d.node(fields, "keep") else { return keep };
+    let known = ["last", "hourly", "daily", "weekly", "monthly", "yearly"];
+    let before = d.findings.len();
+    let Some(fields) = d.fields(node, "backup.keep", &known) else { return keep };
+    for (key, count) in known.into_iter().zip([
+        &mut keep.last,
+        &mut keep.hourly,
+        &mut keep.daily,
+        &mut keep.weekly,
+        &mut keep.monthly,
+        &mut keep.yearly,
+    ]) {
+        let Some(text) = d.text(&fields, key) else { continue };
+        match text.value.parse() {
+            Ok(number) => *count = number,
+            Err(_not_a_number) => {
                 let message = format!("`{}` is not a number of backups", text.value);
                 d.findings.push(Finding::error("wrong-type", message).at(&text.place));
             }
         }
     }
-    let recipients = d.texts(&fields, "encrypt_to");
-    for recipient in recipients.iter().filter(|recipient| !recipient.value.starts_with("age1")) {
-        let message = format!("`{}` is not an age recipient", recipient.value);
-        d.findings.push(Finding::error("recipient", message).at(&recipient.place).help("recipients start with `age1`"));
+    if keep.is_empty() && d.findings.len() == before {
+        let help = "write for example { last: 7, daily: 14, weekly: 8 }, or leave `keep` out to remove none";
+        d.findings.push(Finding::error("keep", "`backup.keep` keeps nothing").at(place).help(help));
     }
-    duration(d, &fields, "max_age");
-    if let Some(drill) = d.text(&fields, "drill")
-        && !["always", "never", "on-change"].contains(&drill.value.as_str())
-    {
-        let message = format!("`{}` does not say when to drill", drill.value);
-        d.findings.push(Finding::error("wrong-type", message).at(&drill.place).help("always, on-change or never"));
-    }
-    BackupSpec { to: d.text(&fields, "to") }
+    keep
 }
 
-fn duration(d: &mut Decoder, fields: &Fields<'_>, key: &str) {
-    if let Some(text) = d.text(fields, key)
-        && Span::parse(&text.value).is_none()
-    {
+/// Whom backups are encrypted to; a mistake here would only be noticed on the day that one is needed.
+fn recipients(d: &mut Decoder, fields: &Fields<'_>) -> Vec<Located<Recipient>> {
+    let mut recipients: Vec<Located<Recipient>> = Vec::new();
+    for text in d.texts(fields, "encrypt_to") {
+        let finding = match Recipient::parse(&text.value) {
+            Some(value) if recipients.iter().any(|other| other.value == value) => {
+                Finding::error("recipient", format!("`{value}` is named twice"))
+            }
+            Some(value) => {
+                recipients.push(Located::new(value, text.place));
+                continue;
+            }
+            // Without the place, whose line would be shown.
+            None if text.value.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") => {
+                let line = text.place.line;
+                let message = format!("`backup.encrypt_to` on line {line} has the secret half of an age key");
+                let help = "take its public half, `age1...`, of a new pair: this one can be read by anybody now";
+                d.findings.push(Finding::error("recipient", message).about("backup.encrypt_to").help(help));
+                continue;
+            }
+            None if text.value.starts_with("age1") => {
+                Finding::error("recipient", format!("`{}` is not an age recipient: a character is wrong", text.value))
+                    .help("copy it again from the output of `age-keygen`")
+            }
+            None => Finding::error("recipient", format!("`{}` is not an age recipient", text.value))
+                .help("recipients start with `age1`"),
+        };
+        d.findings.push(finding.at(&text.place));
+    }
+    recipients
+}
+
+fn drill(d: &mut Decoder, fields: &Fields<'_>) -> Drill {
+    let Some(text) = d.text(fields, "drill") else { return Drill::default() };
+    if let Some((_, drill)) = Drill::ALL.iter().find(|(name, _)| *name == text.value) {
+        return *drill;
+    }
+    let message = format!("`{}` does not say when to drill", text.value);
+    d.findings.push(Finding::error("wrong-type", message).at(&text.place).help("always, on-change or never"));
+    Drill::default()
+}
+
+fn rehearse(d: &mut Decoder, top: &Fields<'_>) -> Rehearse {
+    let Some(text) = d.text(top, "rehearse") else { return Rehearse::default() };
+    if let Some((_, rehearse)) = Rehearse::ALL.iter().find(|(name, _)| *name == text.value) {
+        return *rehearse;
+    }
+    let message = format!("`{}` does not say when to rehearse", text.value);
+    d.findings.push(Finding::error("wrong-type", message).at(&text.place).help("always or never"));
+    Rehearse::default()
+}
+
+fn duration(d: &mut Decoder, fields: &Fields<'_>, key: &str) -> Option<Span> {
+    let text = d.text(fields, key)?;
+    let span = Span::parse(&text.value);
+    if span.is_none() {
         let message = format!("`{}` is not a duration", text.value);
         d.findings.push(Finding::error("duration", message).at(&text.place).help("write 30s, 5m or 1h30m"));
     }
+    span
 }
 
-/// Reads the sections whose behaviour comes later, so that a mistake in them is found today.
-fn dormant(d: &mut Decoder, top: &Fields<'_>) -> Vec<Located<&'static str>> {
-    keys(d, top);
-    probes(d, top);
-    watch(d, top);
-    security(d, top);
-    let mut dormant: Vec<_> = ["keys", "probes", "watch", "security"]
-        .into_iter()
-        .filter_map(|section| Some(Located::new(section, d.node(top, section)?.0.clone())))
-        .collect();
-    if let Some((_, node)) = d.node(top, "backup")
-        && let Tree::Map(entries) = &node.value
-    {
-        for (key, section) in [
-            ("keep", "backup.keep"),
-            ("encrypt_to", "backup.encrypt_to"),
-            ("drill", "backup.drill"),
-            ("max_age", "backup.max_age"),
-        ] {
-            if let Some((written, _)) = entries.iter().find(|(written, _)| written.value == key) {
-                dormant.push(Located::new(section, written.place.clone()));
-            }
-        }
-    }
-    dormant
+/// `verify:`: what is known and accepted of what `verify` finds.
+fn verify(d: &mut Decoder, top: &Fields<'_>) -> Vec<Acceptance> {
+    let Some((_, node)) = d.node(top, "verify") else { return Vec::new() };
+    d.fields(node, "verify", &["accept"]).map(|fields| accept(d, &fields)).unwrap_or_default()
 }
 
-fn section<'n>(d: &mut Decoder, top: &Fields<'n>, name: &str) -> &'n [(Located<String>, Node)] {
-    match d.node(top, name) {
-        Some((_, node)) => d.entries(node, name).unwrap_or_default(),
-        None => &[],
-    }
-}
-
-fn keys(d: &mut Decoder, top: &Fields<'_>) {
-    for (pattern, node) in section(d, top, "keys") {
-        let path = format!("keys.{}", pattern.value);
-        let Some(fields) = d.fields(node, &path, &["on", "type", "ttl", "refresh", "entity"]) else { continue };
-        d.required(&fields, "on");
-        if let Some(kind) = d.text(&fields, "type")
-            && !["string", "list", "set", "zset", "hash", "stream"].contains(&kind.value.as_str())
-        {
-            let message = format!("`{}` is not a type of Redis key", kind.value);
-            let help = "types are string, list, set, zset, hash, stream";
-            d.findings.push(Finding::error("key-rule", message).at(&kind.place).help(help));
-        }
-        if let Some(ttl) = d.text(&fields, "ttl") {
-            let (low, high) = ttl.value.split_once("..").unwrap_or((&ttl.value, &ttl.value));
-            if [low, high].iter().any(|side| !side.is_empty() && Span::parse(side).is_none()) {
-                let message = format!("`{}` is not a range of lifetimes", ttl.value);
-                d.findings.push(Finding::error("key-rule", message).at(&ttl.place).help("write 1m..1h or ..24h"));
-            }
-        }
-        if let Some((_, node)) = d.node(&fields, "refresh")
-            && let Tree::Map(_) = node.value
-        {
-            d.fields(node, &format!("{path}.refresh"), &["keep", "drop", "mask", "ttl"]);
-        }
-    }
-}
-
-fn probes(d: &mut Decoder, top: &Fields<'_>) {
-    for (name, node) in section(d, top, "probes") {
-        let known = ["on", "get", "status", "header", "command", "p50", "p95", "p99", "enabled"];
-        let path = format!("probes.{}", name.value);
-        let Some(fields) = d.fields(node, &path, &known) else { continue };
-        d.required(&fields, "on");
-        if d.node(&fields, "get").is_some() == d.node(&fields, "command").is_some() {
-            let message = format!("`{path}` needs either `get:` (HTTP) or `command:` (Redis)");
-            d.findings.push(Finding::error("probe", message).at(&name.place));
-        }
-        for key in ["p50", "p95", "p99"] {
-            duration(d, &fields, key);
-        }
-        d.text_map(&fields, "header");
-    }
-}
-
-fn watch(d: &mut Decoder, top: &Fields<'_>) {
-    let Some((_, node)) = d.node(top, "watch") else { return };
-    if let Some(fields) = d.fields(node, "watch", &["for", "refuse", "hit_ratio", "enabled"]) {
-        duration(d, &fields, "for");
-        d.texts(&fields, "refuse");
-    }
-}
-
-fn security(d: &mut Decoder, top: &Fields<'_>) {
-    let Some((_, node)) = d.node(top, "security") else { return };
-    let Some(fields) = d.fields(node, "security", &["headers", "upload_limit", "accept", "enabled"]) else { return };
-    d.text_map(&fields, "headers");
-    if let Some(limit) = d.text(&fields, "upload_limit")
-        && Bytes::parse(&limit.value).is_none()
-    {
-        let message = format!("`{}` is not a size", limit.value);
-        d.findings.push(Finding::error("size", message).at(&limit.place).help("write 8mb"));
-    }
-    if let Some((_, node)) = d.node(&fields, "accept") {
-        for (id, node) in d.entries(node, "security.accept").unwrap_or_default() {
-            let path = format!("security.accept.{}", id.value);
-            if let Some(accepted) = d.fields(node, &path, &["why", "until"]) {
-                d.required(&accepted, "why");
-                d.required(&accepted, "until");
-            }
-        }
-    }
+/// What is written and has no effect: rules for a refresh that the stack does not have.
+fn dormant(keys: &Section<KeyRuleSpec>, refresh: Option<&RefreshSpec>) -> Vec<Located<&'static str>> {
+    let first = keys.entries.iter().find_map(|rule| rule.refresh.as_ref()).filter(|_| refresh.is_none());
+    first.map(|rule| Located::new("keys.refresh", rule.place.clone())).into_iter().collect()
 }

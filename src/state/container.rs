@@ -44,6 +44,42 @@ pub struct Container {
     pub server: Option<Server>,
 }
 
+impl Container {
+    /// The user and the group as whom it runs, where both are numbers.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        let (user, group) = self.user.split_once(':')?;
+        Some((user.parse().ok()?, group.parse().ok()?))
+    }
+
+    /// One that is never started: through it the engine reads and writes the volumes that it mounts. Any image will do.
+    pub fn carrier(image: String, user: String, mounts: BTreeMap<String, Mount>) -> Container {
+        Container {
+            role: Role::Files,
+            image,
+            entrypoint: Some(vec!["/never-started".to_owned()]),
+            command: None,
+            env: BTreeMap::new(),
+            user,
+            mounts,
+            ports: BTreeMap::new(),
+            networks: BTreeSet::new(),
+            memory_bytes: 16 << 20,
+            nano_cpus: 100_000_000,
+            pids: 1,
+            open_files: 64,
+            tmpfs: BTreeMap::new(),
+            restart: "no".to_owned(),
+            stop_seconds: 10,
+            // Docker writes into no container whose root is read-only, not even into its volumes.
+            hardening: Hardening { read_only_root: false, ..Hardening::standard() },
+            running: false,
+            restarting: false,
+            started: false,
+            server: None,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
     pub volume: String,
@@ -58,7 +94,7 @@ pub struct Hardening {
     pub cap_add: BTreeSet<String>,
     pub cap_drop: BTreeSet<String>,
     pub security_options: BTreeSet<String>,
-    pub devices: u64,
+    pub devices: BTreeSet<String>,
     pub pid_mode: String,
     pub ipc_mode: String,
     pub network_mode_host: bool,
@@ -66,8 +102,10 @@ pub struct Hardening {
     pub log_driver: String,
     pub log_options: BTreeMap<String, String>,
     pub init: bool,
-    /// Whatever else is not as the engine leaves it; nothing, as it is meant.
-    pub other: BTreeSet<String>,
+    /// By name, whatever else is not as the engine leaves it; nothing, as it is meant.
+    pub other: BTreeMap<String, String>,
+    /// What of it the engine was told to run it with; nobody means it, and two environments may still differ in it.
+    pub runtime: Option<String>,
 }
 
 impl Hardening {
@@ -78,7 +116,7 @@ impl Hardening {
             cap_add: BTreeSet::new(),
             cap_drop: BTreeSet::from(["ALL".to_owned()]),
             security_options: BTreeSet::from(["no-new-privileges=true".to_owned()]),
-            devices: 0,
+            devices: BTreeSet::new(),
             pid_mode: String::new(),
             ipc_mode: "private".to_owned(),
             network_mode_host: false,
@@ -89,7 +127,8 @@ impl Hardening {
                 ("max-size".to_owned(), "10m".to_owned()),
             ]),
             init: false,
-            other: BTreeSet::new(),
+            other: BTreeMap::new(),
+            runtime: None,
         }
     }
 
@@ -102,7 +141,7 @@ impl Hardening {
         put("capabilities.added", join(&self.cap_add));
         put("capabilities.dropped", join(&self.cap_drop));
         put("security-options", join(&self.security_options));
-        put("devices", self.devices.to_string());
+        put("devices", join(&self.devices));
         put("isolation.pid", self.pid_mode.clone());
         put("isolation.ipc", self.ipc_mode.clone());
         put("isolation.host-network", self.network_mode_host.to_string());
@@ -112,7 +151,12 @@ impl Hardening {
             put(&format!("log.options.{option}"), value.clone());
         }
         put("init", self.init.to_string());
-        put("other", join(&self.other));
+        for (name, value) in &self.other {
+            put(&format!("engine.{name}"), value.clone());
+        }
+        if let Some(runtime) = &self.runtime {
+            put("isolation.runtime", runtime.clone());
+        }
     }
 }
 
@@ -126,8 +170,18 @@ pub struct Server {
     /// Directive to value, both in normal form.
     pub settings: BTreeMap<String, Value>,
     pub users: BTreeMap<String, User>,
-    /// Version, role, modules, functions, persistence state.
+    /// Version, role, modules, functions, table of commands, persistence state.
     pub facts: BTreeMap<String, Value>,
+}
+
+impl Server {
+    /// `redis 7.0.15`, where it is known.
+    pub fn version(&self) -> Option<&str> {
+        match self.facts.get("version")? {
+            Value::Text(version) => Some(version),
+            _ => None,
+        }
+    }
 }
 
 /// An ACL user; rules are sets, since their order says nothing once they are effective.
@@ -135,6 +189,8 @@ pub struct Server {
 pub struct User {
     pub enabled: bool,
     pub without_password: bool,
+    /// Whether what it restores is taken as it comes.
+    pub unchecked_payloads: bool,
     /// SHA-256 of each password, as Redis stores them: unsalted, so as secret as the passwords.
     pub passwords: BTreeSet<String>,
     pub keys: BTreeSet<String>,
@@ -151,6 +207,9 @@ impl User {
         };
         put("enabled", Value::text(self.enabled.to_string()));
         put("without-password", Value::text(self.without_password.to_string()));
+        if self.unchecked_payloads {
+            put("payloads", Value::text("not checked"));
+        }
         put("passwords", Value::Secret(Secret::new(join(&self.passwords))));
         put("keys", Value::Text(join(&self.keys)));
         put("channels", Value::Text(join(&self.channels)));

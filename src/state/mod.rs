@@ -95,8 +95,36 @@ pub struct Observed {
     pub names: BTreeMap<ResourceId, String>,
     /// Resources whose name something has that is not this environment's.
     pub taken: BTreeSet<ResourceId>,
+    /// Services with a container beside their own, which a hand-over left that did not end.
+    pub beside: BTreeSet<String>,
+    /// Whether a rehearsal left something that did not end.
+    pub rehearsed: bool,
     /// By volume: files of older revisions that still hold something.
     pub stale: BTreeMap<String, Vec<String>>,
+    /// What tells since when something is as it is.
+    pub since: BTreeMap<ResourceId, Since>,
+    /// What networks and volumes are beyond what a spec can mean, by name. No change of the environment alters it.
+    pub beyond: BTreeMap<ResourceId, BTreeMap<String, String>>,
+}
+
+impl Observed {
+    /// Whether no earlier run left something half done that has to be ended first.
+    pub fn is_whole(&self) -> bool {
+        self.beside.is_empty() && !self.rehearsed
+    }
+}
+
+/// What an engine and a server tell of the past of a resource; evidence beside a finding and never one by itself, since
+/// lockstep changes settings and users by the same commands.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Since {
+    /// When the container was made and its process started, as the engine words it.
+    pub made: Option<String>,
+    pub started: Option<String>,
+    /// How often a server took a command by which people change it, since it started; 7.0 and newer say.
+    pub commands: BTreeMap<String, u64>,
+    /// Of files in a volume: when somebody else wrote them (RFC 3339); lockstep's own have no time.
+    pub written: BTreeMap<String, String>,
 }
 
 /// What a Redis held when it was read: not comparable, but it decides what a change costs.
@@ -104,6 +132,8 @@ pub struct Observed {
 pub struct Vitals {
     pub keys: u64,
     pub used_memory_bytes: u64,
+    /// Calls of commands by which people change a server.
+    pub commands: BTreeMap<String, u64>,
     /// Why it could not be read, when it could not.
     pub unreadable: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! Reads the project: specs, templates and the lock, each bounded before it is read.
 
 use crate::finding::Finding;
+use crate::ledger::Texts;
 use crate::value::{Name, Place, Sources};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -64,6 +65,49 @@ pub fn read(root: &Path, findings: &mut Vec<Finding>) -> anyhow::Result<Inputs> 
         inputs.templates.entry(name.to_owned()).or_insert_with(|| built_in.to_owned());
     }
     Ok(inputs)
+}
+
+/// The same of texts that were recorded, as if they lay in the project at `root`.
+pub fn of_texts(root: &Path, texts: &Texts, findings: &mut Vec<Finding>) -> Inputs {
+    let mut inputs = Inputs { root: root.to_owned(), ..Inputs::default() };
+    // They were bounded when they were read; a record is no reason to trust them now.
+    let mut bounded = |shown: &str, text: &str, limit: u64| {
+        inputs.sources.0.insert(shown.to_owned(), text.to_owned());
+        let fits = u64::try_from(text.len()).is_ok_and(|size| size <= limit);
+        if !fits {
+            let message = format!("it is larger than {} KB", limit >> 10);
+            findings.push(Finding::error("unreadable", message).at(&Place::file(shown)));
+        }
+        fits.then(|| text.to_owned())
+    };
+    inputs.stack = bounded(STACK, &texts.stack, MAX_SPEC);
+    for (name, text) in &texts.environments {
+        // One of another name was never written.
+        if let Some(name) = Name::parse(name)
+            && let Some(text) = bounded(&environment_file(&name), text, MAX_SPEC)
+        {
+            inputs.environments.insert(name, text);
+        }
+    }
+    inputs.lock = texts.lock.as_ref().and_then(|lock| bounded(LOCK, lock, MAX_SPEC));
+    for (name, text) in texts.templates.iter().take(MAX_TEMPLATES) {
+        if let Some(text) = bounded(&format!("{TEMPLATES}/{name}"), text, MAX_TEMPLATE) {
+            inputs.templates.insert(name.clone(), text);
+        }
+    }
+    inputs
+}
+
+impl Inputs {
+    /// What a change records of the project.
+    pub fn texts(&self) -> Texts {
+        Texts {
+            stack: self.stack.clone().unwrap_or_default(),
+            environments: self.environments.iter().map(|(name, text)| (name.to_string(), text.clone())).collect(),
+            templates: self.templates.clone(),
+            lock: self.lock.clone(),
+        }
+    }
 }
 
 fn entries(folder: &Path) -> anyhow::Result<Vec<String>> {
@@ -131,7 +175,8 @@ fn text(root: &Path, shown: &str, limit: u64, sources: &mut Sources, findings: &
     }
 }
 
-fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+/// The bytes of a regular file that is no larger than it may be; otherwise why there are none.
+pub fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     // A FIFO must not hang the open, and a link must not lead to somebody's credentials.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);

@@ -1,13 +1,23 @@
 //! The disk, the environment variables and the clock of this machine; the only folder that reads or writes them.
 
-pub mod backups;
+pub mod child;
 pub mod context;
 pub mod docker_context;
 pub mod files;
+pub mod git;
 pub mod guard;
 pub mod inputs;
+pub mod journals;
+pub mod notes;
+pub mod privacy;
+pub mod repository;
 pub mod secrets;
+pub mod seeds;
+pub mod spill;
+pub mod turns;
+pub mod who;
 
+use crate::value::{Date, Span};
 use jiff::Timestamp;
 use std::io::{self, Read};
 
@@ -15,6 +25,18 @@ use std::io::{self, Read};
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// This day, in UTC.
+pub fn today() -> Date {
+    // What the clock says begins with a day, as RFC 3339 has it; without one, every acceptance has ended.
+    Date::of_time(&now().to_string()).unwrap_or(Date::LAST)
+}
+
+/// How long ago an RFC 3339 time was; nothing for one that lies ahead.
+pub fn age(time: &str) -> Option<Span> {
+    let passed = now().duration_since(time.parse().ok()?);
+    u64::try_from(passed.as_millis()).ok().map(|milliseconds| Span { milliseconds })
 }
 
 /// Bytes that nobody can guess, from the operating system.

@@ -55,7 +55,7 @@ pub fn read(root: &Path, source: &SecretSource, names: &BTreeSet<String>) -> any
 }
 
 /// A file that others can read is not secret.
-fn private_text(path: &Path) -> anyhow::Result<String> {
+pub(super) fn private_text(path: &Path) -> anyhow::Result<String> {
     let doing = || format!("could not read secrets from `{}`", path.display());
     let metadata = fs::metadata(path).with_context(doing)?;
     if !metadata.is_file() {

@@ -3,6 +3,7 @@
 //! Standard output is what was asked for and nothing else; standard error is status, progress and
 //! questions. Colour adds and never carries, and goes away with `NO_COLOR` or without a terminal.
 
+pub mod checklist;
 pub mod json;
 pub mod progress;
 pub mod text;
@@ -19,7 +20,7 @@ pub enum Format {
     Json,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ui {
     pub format: Format,
 }
@@ -33,9 +34,23 @@ impl Ui {
 
     /// The result of a command, for scripts.
     pub fn json<T: Serialize>(&self, value: &T) {
-        let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-        text.push('\n');
-        self.result(&text);
+        self.result(&json::text(value));
+    }
+
+    /// The result of a command that is no text. Here a reader that went away has not got it, which is an error.
+    pub fn stream(&self, from: &mut impl io::Read) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        io::copy(from, &mut out)?;
+        out.flush()
+    }
+
+    /// A result that is made while it is read, piece by piece.
+    pub fn write<T>(&self, write: impl FnOnce(&mut dyn io::Write) -> T) -> T {
+        write(&mut io::BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+    }
+
+    pub fn result_is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
     }
 
     pub fn is_json(&self) -> bool {

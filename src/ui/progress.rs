@@ -64,6 +64,8 @@ impl Listener for Progress {
                     bar.set_message(format!("[{number}/{}] {summary}: {}", self.total, bytes::about(done)));
                 }
             }
+            // The outcome of the step says it.
+            Event::Kept { .. } | Event::WritesPaused { .. } | Event::Away { .. } => {}
             Event::Line { text } => self.line(&format!("    | {}", text::printable(&text))),
         }
     }

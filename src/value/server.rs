@@ -2,10 +2,20 @@
 
 use std::fmt;
 
+/// The two lines of servers. In a snapshot, Valkey up to 8 signs as Redis.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Family {
     Redis,
     Valkey,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Redis => "redis",
+            Family::Valkey => "valkey",
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,7 +45,7 @@ impl ServerVersion {
     }
 
     /// The version of the snapshots it writes (`RDB_VERSION` in `rdb.h` of each release).
-    fn rdb_version(self) -> u16 {
+    pub fn rdb_version(self) -> u32 {
         match (self.family, self.version) {
             (Family::Redis, (..=6, _, _)) => 9,
             (Family::Redis, (7, 0..=1, _)) => 10,
@@ -54,8 +64,16 @@ impl ServerVersion {
     }
 
     /// Whether it can load a snapshot of this version. Above 11 the two families went apart.
-    pub fn reads_snapshot(self, family: Family, version: u16) -> bool {
+    pub fn reads_snapshot(self, family: Family, version: u32) -> bool {
         self.rdb_version() >= version && (self.family == family || version <= 11)
+    }
+
+    /// Whether the fields of its hashes can have an expiry of their own.
+    pub fn expires_fields(self) -> bool {
+        match self.family {
+            Family::Redis => self.version >= (7, 4, 0),
+            Family::Valkey => self.version >= (9, 0, 0),
+        }
     }
 
     /// Whether it understands what Redis understood from `major.minor` on.
@@ -72,11 +90,7 @@ impl ServerVersion {
 
 impl fmt::Display for ServerVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            Family::Redis => "redis",
-            Family::Valkey => "valkey",
-        };
         let (major, minor, patch) = self.version;
-        write!(f, "{family} {major}.{minor}.{patch}")
+        write!(f, "{} {major}.{minor}.{patch}", self.family)
     }
 }

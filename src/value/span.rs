@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A length of time in whole milliseconds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Span {
     pub milliseconds: u64,
 }

@@ -1,7 +1,7 @@
 //! The real thing: the engine, the servers it runs, and the disk. One match on the action, one call in each arm.
 
-use crate::backup::{self, Capture, Proof};
-use crate::desired::{Desired, FILES, OPERATOR, PRIVATE, Readiness, Secrets};
+use crate::backup::Capture;
+use crate::desired::{Desired, FILES, OPERATOR, PRIVATE, Secrets};
 use crate::directive;
 use crate::engine::archive::Write;
 use crate::engine::docker::next_within;
@@ -9,20 +9,26 @@ use crate::engine::{Engine, EngineError, Names};
 use crate::event::{Event, Listener};
 use crate::failure::{Failure, Kind};
 use crate::plan::{Action, Step};
-use crate::redis::{self, pull};
-use crate::state::{Observed, Resource, Value, Volume};
-use crate::store::{self, backups};
-use crate::value::{Digest, Family, Name, ResourceId, ResourceKind, Secret, ServerVersion, Span, bytes};
+use crate::redis;
+use crate::state::{Container, Observed, Resource, Volume};
+use crate::store;
+use crate::store::repository::Repository;
+use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
 use crate::world::World;
-use crate::world::ready::{self, NotReady, REDIS_PORT};
-use sha2::Digest as _;
-use std::io::Write as _;
+use crate::world::capture::{Archive, BackupRequest, capture, noted, take_backup, write_copy};
+use crate::world::drill;
+use crate::world::handover::{Handover, Refill};
+use crate::world::log;
+use crate::world::ready::{self, redis_address};
+use crate::world::rehearsal::Rehearsal;
+use crate::world::takeover::{self, TakeOver};
+use ::bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-
-/// A server that sends nothing for this long while a snapshot is awaited has hung.
-const SNAPSHOT_SILENCE: Duration = Duration::from_secs(60);
 
 /// Performs steps on an environment.
 #[derive(Debug)]
@@ -31,13 +37,25 @@ pub struct Live<'a> {
     pub names: Names,
     pub desired: &'a Desired,
     pub secrets: &'a Secrets,
-    /// Where the project lies; build contexts and backups are below it.
+    /// Where the project lies; build contexts are below it.
     pub root: PathBuf,
-    pub backups: PathBuf,
+    /// Where backups go; opened only for a plan that takes some.
+    pub repository: Option<Repository>,
     pub reason: String,
+    /// Whether a change rests only on backups that were restored once.
+    pub drills: bool,
     pub revision: Digest,
     /// What was there when the plan was made.
     pub observed: &'a Observed,
+    /// The backups that were taken on the way, by service.
+    pub taken: Mutex<BTreeMap<String, String>>,
+    /// When services were told to stop.
+    pub stopped: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// Nobody leaves one of these half written.
+fn note<T>(notes: &Mutex<BTreeMap<String, T>>, service: &str, what: T) {
+    notes.lock().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), what);
 }
 
 impl World for Live<'_> {
@@ -57,6 +75,7 @@ impl World for Live<'_> {
             Action::Set { setting, value } => self.set(step, setting, value).await,
             Action::LoadUsers => {
                 let server = self.server(step).await?;
+                self.engine.permit().await.map_err(|error| self.failed(step, error))?;
                 match self.set_users(id, &server).await {
                     Ok(changed) => Ok(format!("{changed} set")),
                     Err(error) => {
@@ -77,19 +96,25 @@ impl World for Live<'_> {
             Action::Stop => {
                 let service = self.desired.service(&id.name);
                 let grace = service.map_or(Span::seconds(120), |facts| facts.stop_grace);
+                note(&self.stopped, &id.name, Instant::now());
                 self.engine.stop(&name, grace).await.map_err(|error| self.failed(step, error))?;
                 Ok("stopped".to_owned())
             }
-            Action::Ready => self.ready(step).await,
+            Action::Rehearse { services, .. } => self.rehearse(step, services, listener).await,
+            Action::HandOver { volume, refilled } => {
+                let refill = refilled.then(|| self.refill(step, volume)).transpose()?;
+                self.hand_over(step, refill, listener).await
+            }
+            Action::TakeOver { beside } => self.take_over(step, *beside, listener).await,
+            Action::Ready => self.ready(step, listener).await,
         }
     }
 }
 
 impl Live<'_> {
     fn failed(&self, step: &Step, error: EngineError) -> Failure {
-        let kind = if error.is_absence() { Kind::Engine } else { Kind::Error };
         let message = format!("could not {} in {}: {error}", step.summary(), self.names.environment);
-        let failure = Failure::message(kind, message);
+        let failure = Failure::message(error.kind(), message);
         match error {
             EngineError::Unknown(_) => failure.help("it may have been done or not; `lockstep plan` looks again"),
             EngineError::Conflict(_) => failure.help("something of that name is there and is not this environment's"),
@@ -102,7 +127,7 @@ impl Live<'_> {
         Failure::message(Kind::Error, message)
     }
 
-    fn wanted(&self, step: &Step) -> Result<&crate::state::Container, Failure> {
+    fn wanted(&self, step: &Step) -> Result<&Container, Failure> {
         self.desired.state.container(&step.resource.name).ok_or_else(|| {
             Failure::message(Kind::Error, format!("{} is in the plan and not in the spec", step.resource))
         })
@@ -188,6 +213,85 @@ impl Live<'_> {
         }
     }
 
+    async fn rehearse(&self, step: &Step, services: &[Name], listener: &impl Listener) -> Result<String, Failure> {
+        let rehearsal = Rehearsal {
+            engine: self.engine,
+            names: &self.names,
+            desired: self.desired,
+            secrets: self.secrets,
+            services,
+            backups: self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            repository: self.repository.clone(),
+        };
+        let rehearsed = rehearsal.run(step.number, listener).await;
+        rehearsed.map_err(|failure| failure.so_far(format!("nothing was touched in {}", self.names.environment)))
+    }
+
+    async fn take_over(&self, step: &Step, beside: bool, listener: &impl Listener) -> Result<String, Failure> {
+        let facts = self.desired.service(&step.resource.name).ok_or_else(|| {
+            Failure::message(Kind::Error, format!("{} is in the plan and not in the spec", step.resource))
+        })?;
+        let (engine, names, secrets) = (self.engine, &self.names, self.secrets);
+        TakeOver { engine, names, facts, wanted: self.wanted(step)?, secrets }.run(beside, listener).await
+    }
+
+    /// What a server is put aside with that the new one cannot follow.
+    fn refill(&self, step: &Step, volume: &str) -> Result<Refill, Failure> {
+        let service = &step.resource.name;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let reached = (nowhere, self.operator(service)?.clone());
+        let why = (self.reason.as_str(), true);
+        let request =
+            BackupRequest::of(self.observed, service, reached, self.repository()?, why, self.revision.clone());
+        let before = self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        Ok(Refill { request, data: volume.to_owned(), before })
+    }
+
+    fn operator(&self, service: &str) -> Result<&Secret, Failure> {
+        self.secrets.operators.get(service).ok_or_else(|| {
+            let message = format!("the password of user `{OPERATOR}` of {service} is not known");
+            Failure::message(Kind::Error, message)
+        })
+    }
+
+    async fn hand_over(
+        &self,
+        step: &Step,
+        refill: Option<Refill>,
+        listener: &impl Listener,
+    ) -> Result<String, Failure> {
+        let service = step.resource.name.as_str();
+        let of = |state: &'_ crate::state::State| -> Option<crate::state::User> {
+            state.container(service)?.server.as_ref()?.users.get(OPERATOR).cloned()
+        };
+        let (had, wanted) = (of(&self.observed.state), of(&self.desired.state));
+        let operator = self.operator(service)?;
+        let within = self.desired.service(service).map_or(Span::seconds(60), |facts| facts.ready_within);
+        let handover = Handover {
+            engine: self.engine,
+            names: &self.names,
+            service,
+            wanted: self.wanted(step)?,
+            operator,
+            users: (had.as_ref(), wanted.as_ref()),
+            within,
+            refill,
+        };
+        let handed = handover.run(step.number, listener).await;
+        match handed {
+            Ok(handed) => {
+                let ms = u64::try_from(handed.writes_paused.as_millis()).unwrap_or(u64::MAX);
+                listener.hear(if handed.away { Event::Away { ms } } else { Event::WritesPaused { ms } });
+                Ok(handed.say())
+            }
+            Err(failure) => {
+                let next = self.names.next(service);
+                let lines = self.culprit(&next).await;
+                Err(if failure.help.is_none() { failure.help(lines) } else { failure })
+            }
+        }
+    }
+
     fn stale(&self, volume: &str) -> &[String] {
         self.observed.stale.get(volume).map_or(&[], Vec::as_slice)
     }
@@ -219,19 +323,13 @@ impl Live<'_> {
 
     async fn reach(&self, step: &Step) -> Result<(SocketAddr, Secret), Failure> {
         let address = redis_address(self.engine, &self.names, &step.resource.name).await?;
-        let password = self.secrets.operators.get(&step.resource.name).cloned();
-        let password = password.ok_or_else(|| {
-            Failure::message(
-                Kind::Error,
-                format!("the password of user `{OPERATOR}` of {} is not known", step.resource),
-            )
-        })?;
-        Ok((address, password))
+        Ok((address, self.operator(&step.resource.name)?.clone()))
     }
 
     async fn set(&self, step: &Step, setting: &str, value: &str) -> Result<String, Failure> {
         let server = self.server(step).await?;
         let version = server.version().await.map_err(|error| self.server_failed(step, error))?;
+        self.engine.permit().await.map_err(|error| self.failed(step, error))?;
         let after = server
             .set(&directive::spelled(setting, version), value)
             .await
@@ -283,20 +381,22 @@ impl Live<'_> {
         if !running || step.resource.kind == ResourceKind::Volume {
             return self.copy(step, listener).await.map_err(refused);
         }
-        let (address, password) = self.reach(step).await.map_err(refused)?;
-        let request = BackupRequest {
-            address,
-            password,
-            container: step.resource.name.clone(),
-            image: self.observed_image(&step.resource.name),
-            server: version_of(self.observed, &step.resource.name),
-            expected_keys: self.observed.vitals.get(&step.resource.name).map_or(0, |vitals| vitals.keys),
-            folder: self.backups.clone(),
-            reason: self.reason.clone(),
-            revision: self.revision.clone(),
-        };
+        let reached = self.reach(step).await.map_err(refused)?;
+        let (service, why) = (&step.resource.name, (self.reason.as_str(), true));
+        let revision = self.revision.clone();
+        let request = BackupRequest::of(self.observed, service, reached, self.repository()?, why, revision);
         let taken = take_backup(&self.names, request, step.number, listener).await.map_err(refused)?;
-        Ok(format!("{}: {} keys, {}", taken.id, taken.keys, bytes::about(taken.size_bytes)))
+        if self.drills {
+            let repository = self.repository()?;
+            let user = self.observed.state.container(&step.resource.name).and_then(Container::owner);
+            let (stack, user) = (&self.names.stack, user.unwrap_or((999, 999)));
+            drill::listed(self.engine, &repository, stack, &taken.id, user, step.number, listener)
+                .await
+                .map_err(|failure| refused(Failure { kind: Kind::Backup, ..failure }))?;
+        }
+        note(&self.taken, service, taken.id.clone());
+        listener.hear(taken.kept(if self.drills { "drilled" } else { "verified" }));
+        Ok(format!("{}: {} keys, {}", taken.id, taken.counts.keys, bytes::about(taken.plain_bytes())))
     }
 
     /// Copies the data volume of a server that does not run, or is not there any more.
@@ -308,83 +408,52 @@ impl Live<'_> {
             }
             _ => (self.name(&step.resource), "/data".to_owned(), step.resource.name.as_str()),
         };
-        let failed =
-            |error: anyhow::Error| Failure::new(Kind::Backup, error.context(format!("could not back up {service}")));
-        let began = Instant::now();
-        let capture =
-            capture(&self.names, service, &self.reason, self.observed_image(service), String::new(), &self.revision)?;
-        let mut draft = backups::draft(&self.backups, &capture.id).map_err(failed)?;
-        let mut file = draft.file().map_err(failed)?;
-        let mut hash = sha2::Sha256::new();
-        let mut size_bytes = 0;
-        let mut chunks = std::pin::pin!(self.engine.download(&container, &path));
-        while let Some(chunk) = next_within(&mut chunks).await.map_err(|error| failed(error.into()))? {
-            hash.update(&chunk);
-            file.write_all(&chunk).map_err(|error| failed(error.into()))?;
-            size_bytes += u64::try_from(chunk.len()).unwrap_or(0);
-            listener.hear(Event::Bytes { number: step.number, done: size_bytes });
+        let capture = Capture {
+            change: true,
+            ..capture(&self.names, service, &self.reason, self.observed_image(service), String::new(), &self.revision)?
+        };
+        let server = self.desired.state.container(service).and_then(|container| container.server.as_ref());
+        let (repository, server, began) = (self.repository()?, server.cloned(), Instant::now());
+        let (sender, receiver) = mpsc::sync_channel::<io::Result<Bytes>>(8);
+        let written = tokio::task::spawn_blocking(move || {
+            let archive = Archive { pieces: receiver, piece: Bytes::new() };
+            let written = write_copy(&repository, &capture, archive, server.as_ref(), began);
+            noted(&repository, &capture.service, written)
+        });
+        let mut done = 0;
+        let mut pieces = std::pin::pin!(self.engine.download(&container, &path));
+        while let Some(piece) = next_within(&mut pieces).await.transpose() {
+            let piece = piece.map_err(io::Error::other);
+            let broken = piece.is_err();
+            done += piece.as_ref().map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(0));
+            // Whoever does not take it any more says why when asked.
+            if sender.send(piece).is_err() || broken {
+                break;
+            }
+            listener.hear(Event::Bytes { number: step.number, done });
         }
-        let copied = backups::copied(&draft.path()).map_err(failed)?;
-        if copied.is_empty() {
-            return Ok("its volume holds no data".to_owned());
+        drop(sender);
+        let written = written.await.unwrap_or_else(|error| Err(Failure::new(Kind::Backup, error)))?;
+        if let Some(manifest) = &written {
+            note(&self.taken, service, manifest.id.clone());
+            listener.hear(manifest.kept("copied"));
         }
-        self.loadable(service, &copied)?;
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let sha256 = Digest::from_hash(&hash.finalize());
-        let manifest = backup::copy_manifest(&capture, &copied.snapshots, size_bytes, &sha256, elapsed_ms);
-        draft.keep(&manifest).map_err(failed)?;
-        Ok(format!("{}: its volume copied, {}", manifest.id, bytes::about(size_bytes)))
+        Ok(match written {
+            Some(manifest) => format!("{}: its volume copied, {}", manifest.id, bytes::about(manifest.plain_bytes())),
+            None => "its volume holds no data".to_owned(),
+        })
     }
 
-    /// Whether the server that is meant would find again what lies in the volume.
-    fn loadable(&self, service: &str, copied: &backups::Copied) -> Result<(), Failure> {
-        let server = self.desired.state.container(service).and_then(|container| container.server.as_ref());
-        let Some(server) = server else { return Ok(()) };
-        let keys: u64 = copied.snapshots.iter().map(crate::rdb::Summary::keys).sum();
-        let appends = server.settings.get("appendonly") == Some(&Value::text("yes"));
-        // Redis 7 with `appendonly yes` and no append-only file starts empty, and its next save overwrites the snapshot.
-        if appends && !copied.append_only && keys > 0 {
-            let message = format!(
-                "{service} would start empty: with `appendonly: yes` it reads no snapshot, and its volume holds {keys} keys in one"
-            );
-            return Err(Failure::message(Kind::Backup, message).help(
-                "apply once with `appendonly: no`, then set it to `yes`: lockstep changes that on the running server",
-            ));
-        }
-        if !appends && copied.append_only && keys > 0 {
-            let message =
-                format!("{service} would start without what its append-only file holds: `appendonly` is not `yes`");
-            return Err(Failure::message(Kind::Backup, message).help(
-                "apply once with `appendonly: yes`, then change it: lockstep changes that on the running server",
-            ));
-        }
-        let wanted = match server.facts.get("version") {
-            Some(Value::Text(text)) => ServerVersion::parse(text),
-            _ => None,
-        };
-        let too_new = copied.snapshots.iter().find(|snapshot| {
-            let family = match snapshot.family {
-                crate::rdb::Family::Redis => Family::Redis,
-                crate::rdb::Family::Valkey => Family::Valkey,
-            };
-            let version = u16::try_from(snapshot.version).unwrap_or(u16::MAX);
-            wanted.is_some_and(|wanted| !wanted.reads_snapshot(family, version))
-        });
-        match (too_new, wanted) {
-            (Some(snapshot), Some(wanted)) => {
-                let wrote = snapshot.server_version.as_deref().unwrap_or("a newer server");
-                let message = format!("{wanted} cannot load the data that {wrote} left in the volume of {service}");
-                Err(Failure::message(Kind::Backup, message).help("keep the version that wrote it"))
-            }
-            _ => Ok(()),
-        }
+    fn repository(&self) -> Result<Repository, Failure> {
+        let opened = self.repository.clone();
+        opened.ok_or_else(|| Failure::message(Kind::Backup, "the plan takes backups, and nobody opened their store"))
     }
 
     fn observed_image(&self, name: &str) -> String {
         self.observed.state.container(name).map_or_else(String::new, |container| container.image.clone())
     }
 
-    async fn ready(&self, step: &Step) -> Result<String, Failure> {
+    async fn ready(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
         let id = &step.resource;
         let facts = self.desired.service(&id.name);
         let Some(facts) = facts else {
@@ -394,18 +463,17 @@ impl Live<'_> {
         let (container, network) = (self.names.of(id), self.names.network(PRIVATE));
         let waited = ready::wait(self.engine, &container, &network, &facts.ready, facts.ready_within, operator).await;
         match waited {
-            Ok(()) => Ok(match &facts.ready {
-                Readiness::Redis => "answers PING".to_owned(),
-                Readiness::Http { path, .. } => format!("answers {path}"),
-                Readiness::Running => "runs".to_owned(),
-            }),
-            Err(why) => {
-                let message = match why {
-                    NotReady::Ended(why) => format!("{id} did not stay up: {why}"),
-                    NotReady::Silent(last) => {
-                        format!("{id} runs and did not answer within {}: {last}", facts.ready_within)
+            Ok(()) => {
+                let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.name);
+                Ok(match stopped {
+                    Some(stopped) => {
+                        format!("{}, {}", facts.ready.met(), takeover::was_away(stopped.elapsed(), listener))
                     }
-                };
+                    None => facts.ready.met(),
+                })
+            }
+            Err(why) => {
+                let message = format!("{id} {}", why.say(facts.ready_within));
                 Err(Failure::message(Kind::Error, message).help(self.culprit(&container).await))
             }
         }
@@ -417,158 +485,9 @@ impl Live<'_> {
         if lines.is_empty() { failure } else { failure.help(lines) }
     }
 
-    /// The last lines that a container wrote, without secrets.
     async fn culprit(&self, container: &str) -> String {
-        let lines = match self.engine.last_lines(container, 12).await {
-            Ok(lines) if lines.is_empty() => return "it wrote nothing to its log".to_owned(),
-            Ok(lines) => lines,
-            Err(error) => return format!("its log could not be read: {error}"),
-        };
-        let mut text = format!("its last {} lines:", lines.len());
-        for line in lines {
-            text.push_str("\n  | ");
-            text.push_str(&self.without_secrets(&line));
-        }
-        text
+        log::last_lines(self.engine, container, self.secrets).await
     }
-
-    fn without_secrets(&self, line: &str) -> String {
-        let mut shown: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        for secret in self.secrets.values.values().chain(self.secrets.operators.values()) {
-            for value in String::from_utf8_lossy(secret.reveal()).lines().filter(|value| value.len() >= 4) {
-                shown = shown.replace(value, crate::value::secret::HIDDEN);
-            }
-        }
-        shown
-    }
-}
-
-/// Where a Redis of the environment listens, on its private network.
-pub async fn redis_address(engine: &Engine, names: &Names, service: &str) -> Result<SocketAddr, Failure> {
-    let container = names.container(service);
-    let report = engine.container(&container).await.map_err(|error| {
-        let kind = if error.is_absence() { Kind::Engine } else { Kind::Error };
-        Failure::message(kind, format!("could not look at {container}: {error}"))
-    })?;
-    let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let end = networks.get(&names.network(PRIVATE));
-    let address = end.and_then(|end| end.ip_address.as_deref()?.parse().ok());
-    let address =
-        address.ok_or_else(|| Failure::message(Kind::Error, format!("{container} has no address on its network")))?;
-    Ok(SocketAddr::new(address, REDIS_PORT))
-}
-
-/// The version that a running server reported.
-pub fn version_of(observed: &Observed, service: &str) -> String {
-    let server = observed.state.container(service).and_then(|container| container.server.as_ref());
-    match server.and_then(|server| server.facts.get("version")) {
-        Some(Value::Text(version)) => version.clone(),
-        _ => String::new(),
-    }
-}
-
-/// What is needed to take one backup.
-#[derive(Clone, Debug)]
-pub struct BackupRequest {
-    pub address: SocketAddr,
-    pub password: Secret,
-    pub container: String,
-    pub image: String,
-    /// `redis 7.0.15`
-    pub server: String,
-    /// Keys that the server had a moment before: a snapshot of none of them is no backup.
-    pub expected_keys: u64,
-    pub folder: PathBuf,
-    pub reason: String,
-    pub revision: Digest,
-}
-
-/// Pulls a snapshot, proves it while it comes, and lists it last. Nothing is left when it fails.
-pub async fn take_backup(
-    names: &Names,
-    request: BackupRequest,
-    number: u32,
-    listener: &impl Listener,
-) -> Result<backup::Manifest, Failure> {
-    let capture = capture(
-        names,
-        &request.container,
-        &request.reason,
-        request.image.clone(),
-        request.server.clone(),
-        &request.revision,
-    )?;
-    let (sender, mut progress) = tokio::sync::mpsc::unbounded_channel::<u64>();
-    let pulled = tokio::task::spawn_blocking(move || write_backup(&request, capture, &sender));
-    while let Some(done) = progress.recv().await {
-        listener.hear(Event::Bytes { number, done });
-    }
-    pulled.await.unwrap_or_else(|error| Err(Failure::new(Kind::Backup, error)))
-}
-
-fn capture(
-    names: &Names,
-    service: &str,
-    reason: &str,
-    image: String,
-    server: String,
-    revision: &Digest,
-) -> Result<Capture, Failure> {
-    let at = store::now();
-    let suffix = store::random_hex::<3>().map_err(|error| Failure::new(Kind::Backup, error))?;
-    Ok(Capture {
-        id: format!("{service}-{}-{suffix}", at.strftime("%Y%m%dT%H%M%SZ")),
-        stack: names.stack.clone(),
-        environment: names.environment.clone(),
-        service: service.to_owned(),
-        taken_at: at.to_string(),
-        reason: reason.to_owned(),
-        image,
-        server,
-        revision: revision.clone(),
-    })
-}
-
-fn write_backup(
-    request: &BackupRequest,
-    mut capture: Capture,
-    progress: &tokio::sync::mpsc::UnboundedSender<u64>,
-) -> Result<backup::Manifest, Failure> {
-    let disk = |error: anyhow::Error| Failure::new(Kind::Backup, error);
-    let mut draft = backups::draft(&request.folder, &capture.id).map_err(disk)?;
-    let mut file = draft.file().map_err(disk)?;
-    let source = pull::Source {
-        address: request.address,
-        user: OPERATOR.to_owned(),
-        password: String::from_utf8_lossy(request.password.reveal()).into_owned(),
-        timeout: SNAPSHOT_SILENCE,
-        announce_version: None,
-    };
-    let mut last = Instant::now();
-    let pulled = pull::pull(&source, &mut file, &mut |done, _total| {
-        if last.elapsed() > Duration::from_millis(100) {
-            last = Instant::now();
-            // Nobody listening is no reason to stop.
-            let _ = progress.send(done);
-        }
-    })
-    .map_err(|error| Failure::message(Kind::Backup, format!("could not back up {}: {error}", request.container)))?;
-    let refuse = |why: String| {
-        Err(Failure::message(Kind::Backup, format!("the backup of {} is refused: {why}", request.container)))
-    };
-    if pulled.summary.keys() == 0 && request.expected_keys > 0 {
-        return refuse(format!("it holds no keys, and the server had {} a moment before", request.expected_keys));
-    }
-    capture.taken_at = store::now().to_string();
-    let elapsed_ms = u64::try_from(pulled.elapsed.as_millis()).unwrap_or(u64::MAX);
-    let replication = (pulled.replication_id.as_str(), pulled.replication_offset);
-    let sha256 = Digest::from_hash(&pulled.sha256);
-    let manifest = backup::manifest(&capture, &pulled.summary, &sha256, replication, elapsed_ms);
-    if manifest.state == Proof::Unverified {
-        return refuse("the server wrote no checksum; set `rdbchecksum: yes`".to_owned());
-    }
-    draft.keep(&manifest).map_err(disk)?;
-    Ok(manifest)
 }
 
 /// Builds an image and says which id came of it.

@@ -1,8 +1,26 @@
 //! Where a plan meets the world; the one seam that tests replace.
 
+pub mod audit;
+pub mod capture;
+pub mod drill;
+pub mod ephemeral;
+pub mod fixture;
+pub mod handover;
+pub mod hold;
+pub mod holds;
 pub mod live;
+pub mod log;
 pub mod observe;
+pub mod pages;
+pub mod probe;
 pub mod ready;
+pub mod rehearsal;
+pub mod restore;
+mod seed;
+pub mod shapes;
+pub mod takeover;
+pub mod throwaway;
+pub mod watch;
 
 use crate::event::Listener;
 use crate::failure::Failure;

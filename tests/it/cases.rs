@@ -1,16 +1,17 @@
 //! Every folder of `tests/cases`: what goes in and the text that must come out, side by side.
 //!
 //! `check/` and `render/` hold projects and run the binary; where one has no `stack.lock`, it gets that of `base/`.
-//! `plan/` and `verify/` hold a `case.txt`, described in `support/script.rs`. `GOLDEN=1` writes what comes out.
+//! `plan/`, `verify/` and `report/` hold a `case.txt`, described in `support/script.rs`. `GOLDEN=1` writes what comes out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockstep::parity::{self, Side};
+use lockstep::report::{Form, Report};
 use lockstep::ui::text;
 
+use crate::note::entry;
 use crate::support::project::{Project, entries};
-use crate::support::script::play;
+use crate::support::script::{play, verified};
 use crate::support::{golden, plain, repository};
 
 /// Runs all folders of an area and shows every one that does not say what it should.
@@ -67,14 +68,26 @@ fn a_plan_says_what_is_done_why_at_what_cost_and_what_it_means_for_data() {
 fn verify_says_how_far_it_looked_and_what_it_found() {
     area("verify", |folder| {
         let script = fs::read_to_string(folder.join("case.txt")).expect("a case.txt");
-        let compared = script.lines().find_map(|line| line.strip_prefix("compare ")).expect("compare ENV [ENV]");
-        let sides: Vec<_> = compared.split(' ').map(|environment| play(&script, environment)).collect();
-        let observed: Vec<_> = sides.iter().map(|side| side.stage.observed()).collect();
-        let side = |at: usize| Side { want: &sides[at].want, have: &observed[at] };
-        let verification = match sides.len() {
-            1 => parity::drift(side(0)),
-            _ => parity::parity(side(0), side(1)),
+        let (verification, texts) = verified(&script);
+        plain(&text::verification(&verification, &texts.sources()))
+    });
+}
+
+#[test]
+fn a_report_has_every_form_that_somebody_reads() {
+    area("report", |folder| {
+        if folder.join("entry.json").is_file() {
+            return Report::of_change(&entry(folder)).render(Form::Html);
+        }
+        let script = fs::read_to_string(folder.join("case.txt")).expect("a case.txt");
+        let form = match script.lines().find_map(|line| line.strip_prefix("form ")) {
+            Some("junit") => Form::Junit,
+            Some("sarif") => Form::Sarif,
+            Some("markdown") => Form::Markdown,
+            Some("html") => Form::Html,
+            other => panic!("form junit|sarif|markdown|html, not {other:?}"),
         };
-        plain(&text::verification(&verification, &sides[0].texts.sources()))
+        let (verification, _) = verified(&script);
+        Report::of_verification(&verification, "shop", false, "2026-11-26T02:03:05Z").render(form)
     });
 }

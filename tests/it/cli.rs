@@ -10,7 +10,10 @@ use serde_json::Value;
 use crate::support::project::{Project, Ran, entries, lockstep};
 use crate::support::repository;
 
-const VERBS: [&str; 9] = ["check", "render", "lock", "plan", "apply", "down", "status", "verify", "backup"];
+const VERBS: [&str; 20] = [
+    "check", "render", "lock", "plan", "apply", "refresh", "mask", "rollback", "down", "status", "verify", "audit",
+    "probe", "backup", "history", "explain", "restore", "run", "up", "list",
+];
 
 fn run(arguments: &[&str]) -> Ran {
     Ran::from(lockstep().args(arguments).output().expect("the binary starts"))
@@ -181,6 +184,8 @@ fn an_engine_that_is_not_there_is_told_by_its_exit_code() {
         &["status"],
         &["verify", "staging"],
         &["verify", "staging", "production"],
+        &["verify", "staging", "production", "--strict"],
+        &["verify", "staging", "--format", "html"],
         &["lock"],
         &["down", "staging"],
     ] {
@@ -190,6 +195,22 @@ fn an_engine_that_is_not_there_is_told_by_its_exit_code() {
         assert!(ran.stderr.contains("/nonexistent/docker.sock"), "{verb:?}: {}", ran.stderr);
         assert!(ran.stderr.contains("help: "), "{verb:?}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_report_is_of_what_has_one() {
+    for (arguments, help) in [
+        (&["check", "--format", "html"][..], "`verify` has all forms"),
+        (&["plan", "staging", "--format", "sarif"], "`verify` has all forms"),
+        (&["history", "show", "staging", "--format", "junit"], "`json`, `markdown` and `html`"),
+    ] {
+        let ran = shop().lockstep_with(arguments, &SECRET);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(help), "{arguments:?}: {}", ran.stderr);
+    }
+    let ran = shop().lockstep_with(&["verify", "staging", "production", "staging"], &SECRET);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("`staging` is compared with itself"), "{}", ran.stderr);
 }
 
 #[test]
@@ -338,18 +359,17 @@ fn a_list_of_no_backups_is_no_error() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(ran.stdout.contains("staging") && ran.stdout.contains("no backups"), "{}", ran.stdout);
     let said = json(&shop().lockstep(&["backup", "list", "--json"]).stdout);
-    assert_eq!(said, serde_json::json!({ "format": 1, "backups": [] }));
+    assert_eq!(said, serde_json::json!({ "format": 1, "backups": [], "failed": [] }));
 }
 
 #[test]
 fn a_manifest_that_somebody_wrote_cannot_move_the_cursor() {
     let project = shop();
-    let manifest = r#"{"format":1,"id":"cache-1","stack":"shop","environment":"staging","service":"cache",
+    let manifest = r#"{"format":2,"id":"cache-1","stack":"shop","environment":"staging","service":"cache",
         "taken_at":"2026-11-23T04:00:00Z","reason":"\u001b[31mred\nline","state":"verified","server":"redis 7.0.15",
-        "image":"i","revision":"r","file":"dump.rdb","size_bytes":3,"sha256":"s","rdb":"redis 10","crc64":"c","keys":1,
-        "expires":0,"databases":{},"types":{},"functions":0,"replication_id":"r","replication_offset":0,"elapsed_ms":1}"#;
+        "parts":[{"name":"dump.rdb","plain_bytes":3,"chunks":[{"name":"dump.rdb.000001","bytes":3,"sha256":"s"}]}]}"#;
     project.write("environments/../backups/shop/staging/cache-1/manifest.json", manifest);
-    project.write("environments/../backups/shop/staging/cache-1/dump.rdb", "abcd");
+    project.write("environments/../backups/shop/staging/cache-1/dump.rdb.000001", "abcd");
     let ran = project.lockstep(&["backup", "list", "staging"]);
     assert!(!ran.stdout.contains('\u{1b}'), "{:?}", ran.stdout);
     assert_eq!(ran.code, 3, "a backup of another size than its manifest says is damaged: {}", ran.stdout);

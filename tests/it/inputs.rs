@@ -101,3 +101,44 @@ fn one_spec_has_one_fingerprint_whatever_the_values_of_its_differences() {
     );
     assert_ne!(print(&base), first, "settings are");
 }
+
+#[test]
+fn a_project_is_loaded_from_the_texts_that_a_change_recorded_as_it_was_from_its_folder() {
+    let project = Project::copy_of(&repository().join("tests/cases/base"));
+    let before = project::load(project.path(), Scope::All).expect("a project");
+    let recorded = serde_json::to_string(&recorded_of(&before)).expect("JSON");
+    assert!(!recorded.contains("sentinel"), "no value of a secret is among them");
+    // The project went on meanwhile.
+    project.write("environments/stack.yaml", "lockstep: 1\nstack: shop\n");
+    std::fs::remove_dir_all(project.path().join("templates")).expect("removed");
+    let texts: lockstep::ledger::Texts = serde_json::from_str(&recorded).expect("texts");
+    let again = project::load_texts(project.path(), &texts, Scope::All);
+    assert_eq!(again.findings, before.findings);
+    assert_eq!(
+        (&recorded_of(&again), &again.sources.0["environments/stack.yaml"]),
+        (&recorded_of(&before), &texts.stack)
+    );
+    let (before, again) = (before.project.expect("a project"), again.project.expect("a project"));
+    assert_eq!(again.fingerprint(), before.fingerprint());
+    assert_eq!(again.root, project.path(), "secrets, build contexts and backups are where they are now");
+    assert_eq!(again.lock, before.lock);
+    assert_eq!(again.resolved.len(), before.resolved.len());
+}
+
+#[test]
+fn recorded_texts_are_bounded_again_and_one_that_is_wrong_is_a_finding() {
+    let project = Project::small();
+    let mut texts = project::load(project.path(), Scope::All).expect("a project").project.expect("it reads").texts;
+    texts.environments.insert("../../etc/passwd".to_owned(), "values: {}".to_owned());
+    texts.environments.insert("production".to_owned(), " ".repeat(2 << 20));
+    let loaded = project::load_texts(project.path(), &texts, Scope::All);
+    let said: Vec<&str> = loaded.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert!(said.contains(&"it is larger than 1024 KB"), "{said:?}");
+    assert!(!loaded.sources.0.keys().any(|name| name.contains("..")));
+    texts.stack = "lockstep: [".to_owned();
+    assert!(project::load_texts(project.path(), &texts, Scope::All).project.is_none());
+}
+
+fn recorded_of(loaded: &project::Loaded) -> lockstep::ledger::Texts {
+    loaded.project.as_ref().expect("it reads").texts.clone()
+}

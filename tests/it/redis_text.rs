@@ -24,6 +24,7 @@ fn the_rules_of_a_user_read_as_acl_list_writes_them() {
         User {
             enabled: true,
             without_password: false,
+            unchecked_payloads: false,
             passwords: set(&["5e88"]),
             keys: set(&["~fragment:*", "~page:*"]),
             channels: set(&["&news"]),

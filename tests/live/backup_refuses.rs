@@ -1,10 +1,9 @@
 //! No proven backup, no change: exit 9, and everything is as it was.
 
-use crate::support::{Ran, Scenario, noise, project};
+use crate::support::{Disk, Ran, Scenario, noise, project};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// All that a refused change must leave as it is.
 #[derive(Debug, PartialEq)]
@@ -31,12 +30,17 @@ fn state(stack: &Scenario) -> Before {
     }
 }
 
-/// Every file, by path; and every folder that is named as a backup is.
+/// Every file, by path, and every folder that is named as a backup is; but not the note that a backup failed, and not the
+/// ledger.
 fn below(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_file() || entry.file_name().to_string_lossy().starts_with("cache-") {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("failed-") || name.starts_with("ledger") {
+            continue;
+        }
+        if path.is_file() || name.starts_with("cache-") {
             found.insert(path.display().to_string());
         }
         found.extend(below(&path));
@@ -54,7 +58,9 @@ fn refused(stack: &Scenario) -> Ran {
     };
     stack.edit(from, to);
     stack.edit("COLOUR: green", "COLOUR: red");
-    let ran = stack.run(&["apply", "live"]).exits(9).says("nothing was changed");
+    let ran = stack.run(&["apply", "live"]).exits(9);
+    let untouched = ["nothing was changed", "nothing is changed"].iter().any(|said| ran.stderr.contains(said));
+    assert!(untouched, "{ran}");
     assert_eq!(state(stack), before, "after: {ran}");
     stack.redis("live").holds(50);
     stack.edit(to, from);
@@ -66,7 +72,7 @@ fn refused(stack: &Scenario) -> Ran {
 fn a_backup_that_cannot_be_written_or_proven_keeps_the_change_from_starting() {
     let stack = running();
 
-    fs::write(stack.path("backups"), "in the way").expect("a file in place of the folder");
+    let away = in_the_way(&stack);
     refused(&stack).says("backups");
     stack.run(&["backup", "create", "live"]).exits(9);
     fs::remove_file(stack.path("backups")).expect("the file goes");
@@ -78,6 +84,7 @@ fn a_backup_that_cannot_be_written_or_proven_keeps_the_change_from_starting() {
         redis.put(&format!("noise:{number}"), &noise(1 << 20));
     }
     fs::create_dir(stack.path("backups")).expect("the folder");
+    // What was recorded stays where it is, below the disk.
     let disk = Disk::mount(stack.path("backups"), "size=1m");
     let before = state(&stack);
     stack.edit("allkeys-lru", "allkeys-lfu");
@@ -88,6 +95,8 @@ fn a_backup_that_cannot_be_written_or_proven_keeps_the_change_from_starting() {
     assert_eq!(below(&stack.path("backups")), BTreeSet::new(), "nothing half-written is left");
     assert_eq!(stack.backups("live").len(), 0);
     drop(disk);
+    fs::remove_dir_all(stack.path("backups")).expect("the empty folder goes");
+    fs::rename(&away, stack.path("backups")).expect("the folder comes back");
     for number in 0..6 {
         redis.ask::<()>(&["DEL", &format!("noise:{number}")]);
     }
@@ -175,7 +184,7 @@ fn a_snapshot_without_a_checksum_is_no_backup() {
 #[test]
 fn removing_data_wants_a_backup_too() {
     let stack = running();
-    fs::write(stack.path("backups"), "in the way").expect("a file in place of the folder");
+    in_the_way(&stack);
     let before = state(&stack);
     stack.run(&["down", "live", "--delete-data", "cache.data", "--yes"]).exits(9);
     stack.run(&["down", "live"]).exits(9);
@@ -193,31 +202,24 @@ fn what_a_killed_backup_left_is_not_listed_and_goes_with_the_next() {
         fs::create_dir_all(folder.join(name)).expect("a folder");
     }
     fs::write(folder.join("cache-20200101T000000Z-aaaaaa/partial"), b"REDIS0010 and so").expect("a part");
-    fs::write(folder.join("cache-20200101T000000Z-bbbbbb/dump.rdb"), b"REDIS0010 and so").expect("a snapshot");
+    fs::write(folder.join("cache-20200101T000000Z-bbbbbb/dump.rdb.000001"), b"a piece").expect("a piece");
     assert_eq!(stack.backups("live").len(), 0);
     let taken = stack.run(&["backup", "create", "live", "--reason", "by hand", "--json"]).ok();
     assert_eq!(taken.json()[0]["keys"], serde_json::json!(50), "{taken}");
     assert_eq!(stack.backups("live").len(), 1);
-    let folders = fs::read_dir(&folder).expect("the folder").count();
-    assert_eq!(folders, 1, "{:?}", below(&folder));
+    let entries = fs::read_dir(&folder).expect("the folder").flatten();
+    let backups = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with("ledger")).count();
+    assert_eq!(backups, 1, "{:?}", below(&folder));
     // A backup that was damaged since is listed as damaged.
     let id = crate::support::docker::text(&stack.backups("live")[0], "/id");
-    fs::write(folder.join(id).join("dump.rdb"), b"cut").expect("a damaged snapshot");
+    fs::write(folder.join(id).join("dump.rdb.000001"), b"cut").expect("a damaged piece");
     stack.run(&["backup", "list", "live"]).exits(3).shows("damaged");
 }
 
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf, options: &str) -> Disk {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status();
-        assert!(mounted.is_ok_and(|status| status.success()), "this test mounts a small disk, which takes root");
-        Disk(at)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
+/// A file where the folder of the backups was; where the folder is now.
+fn in_the_way(stack: &Scenario) -> PathBuf {
+    let (folder, away) = (stack.path("backups"), stack.path("backups.away"));
+    fs::rename(&folder, &away).expect("the folder is moved");
+    fs::write(&folder, "in the way").expect("a file in place of the folder");
+    away
 }

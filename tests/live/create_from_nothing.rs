@@ -259,7 +259,9 @@ fn a_protected_environment_wants_to_be_confirmed() {
     stack.write("environments/live.yaml", &format!("protected: true\n{environment}"));
     stack.run(&["apply", "live"]).exits(4).says("--yes");
     assert_eq!(stack.objects("live"), BTreeSet::new());
-    stack.run(&["apply", "live", "--yes"]).ok();
+    stack.run(&["apply", "live", "--yes"]).exits(4).says("--reason");
+    assert_eq!(stack.objects("live"), BTreeSet::new());
+    stack.run(&["apply", "live", "--yes", "--reason", "the first launch"]).ok();
     stack.run(&["apply", "live"]).ok();
     stack.run(&["down", "live"]).exits(4);
     stack.is_right("live");

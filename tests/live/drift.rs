@@ -126,7 +126,10 @@ fn what_the_engine_reports_is_compared_and_mended() {
         |drift| {
             let report = docker.inspect(&drift.name("web"));
             let mut body = report["Config"].clone();
+            body["Hostname"] = json!("");
             body["HostConfig"] = report["HostConfig"].clone();
+            let network = json!({ drift.name("private"): { "Aliases": ["web"] } });
+            body["NetworkingConfig"] = json!({ "EndpointsConfig": network });
             body["HostConfig"]["Memory"] = json!(0);
             body["HostConfig"]["MemorySwap"] = json!(0);
             body["HostConfig"]["CapDrop"] = json!([]);
@@ -178,6 +181,11 @@ fn files_in_the_volumes_are_compared_and_mended() {
         "one more file",
         |_| edited("cache.etc.redis", "extra.conf", b"port 1\n", 999, 0o440),
         &["volume/cache.etc.redis files.extra.conf", "volume/cache.etc.redis modes.extra.conf"],
+    );
+    drift.check(
+        "a file beside them",
+        |_| docker.put_file(&drift.name("files"), "/v/cache.etc.redis", "more.conf", b"port 1\n", 999, 0o440),
+        &["volume/cache.etc.redis files.more.conf", "volume/cache.etc.redis modes.more.conf"],
     );
     let web = docker.identity(&drift.name("web"));
     drift.check(

@@ -1,4 +1,4 @@
-//! A start that fails says so, shows why, and leaves a way on.
+//! A start that fails says so, shows why, and is taken back.
 
 use crate::support::{Scenario, project};
 use serde_json::json;
@@ -13,12 +13,11 @@ fn an_application_that_ends_is_shown_with_its_last_lines() {
     // The engine starts it again and again; at which moment one looks must make no difference.
     for attempt in 1..=4 {
         let failed = stack.run(&["apply", "live"]);
-        assert_eq!(failed.code, 1, "attempt {attempt}: {failed}");
+        assert_eq!(failed.code, 5, "attempt {attempt}: {failed}");
         assert!(failed.stderr.contains("container/web"), "the culprit is named: {failed}");
         assert!(failed.stderr.contains("Could not connect to Redis"), "with its last lines: {failed}");
-        stack.docker.remove_container(&stack.name("live", "web"));
+        assert!(stack.objects("live").is_empty(), "nothing was there before: {failed}");
     }
-    assert!(stack.docker.running(&stack.name("live", "cache")), "what had started goes on");
 
     stack.edit(ends, COMMAND);
     stack.apply("live");
@@ -31,7 +30,7 @@ fn a_secret_in_the_log_of_a_failed_start_is_masked() {
     let stack = Scenario::with("failed_secret", project::small);
     // Redis says which line of its configuration it does not understand, secret and all.
     stack.edit(COMMAND, "command: [redis-server, /run/secrets/app_password]");
-    let failed = stack.run(&["apply", "live"]).exits(1).says("container/web");
+    let failed = stack.run(&["apply", "live", "--no-undo"]).exits(1).says("container/web");
     let log = stack.docker.logs(&stack.name("live", "web"));
     let password = stack.password("live", "app");
     assert!(log.contains(&password), "the test is about a log that holds the secret: {log}");
@@ -44,7 +43,7 @@ fn a_secret_in_the_log_of_a_failed_start_is_masked() {
 fn a_setting_that_the_server_rejects_at_its_start_is_named_and_can_be_corrected() {
     let stack = Scenario::with("failed_redis", |stack| project::redis_only(stack, "lockstep/redis:7.0"));
     stack.edit("allkeys-lru", "allkeys-lra");
-    let failed = stack.run(&["apply", "live"]).exits(1).says("container/cache");
+    let failed = stack.run(&["apply", "live"]).exits(5).says("container/cache");
     assert!(failed.stderr.contains("allkeys-lra"), "the server's own words: {failed}");
     stack.run(&["verify", "live"]).exits(3);
     stack.edit("allkeys-lra", "allkeys-lru");
@@ -60,7 +59,7 @@ fn a_setting_that_the_running_server_refuses_reaches_no_file() {
     let before = stack.files("live");
     let identity = stack.docker.identity(&stack.name("live", "cache"));
     stack.edit("allkeys-lru", "allkeys-lra");
-    stack.run(&["apply", "live"]).exits(1).says("maxmemory-policy");
+    stack.run(&["apply", "live"]).exits(5).says("maxmemory-policy");
     assert_eq!(stack.files("live"), before, "a restart would read the old file");
     assert_eq!(stack.redis("live").config("maxmemory-policy"), "allkeys-lru");
     stack.docker.restart(&stack.name("live", "cache"));
@@ -78,7 +77,7 @@ fn an_application_that_ends_over_and_over_does_not_count_as_running() {
     let stack = Scenario::with("failed_loop", project::small);
     stack.edit(COMMAND, r#"command: [redis-cli, --intrinsic-latency, "1"]"#);
     let failed = stack.run(&["apply", "live"]);
-    assert_eq!(failed.code, 1, "it runs for a second at a time: {failed}");
+    assert_eq!(failed.code, 5, "it runs for a second at a time: {failed}");
 }
 
 #[test]
@@ -87,7 +86,7 @@ fn a_port_that_is_taken_is_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     stack.environment("live", &format!("port: {port}"));
-    stack.run(&["apply", "live"]).exits(1).says(&port.to_string());
+    stack.run(&["apply", "live"]).exits(5).says(&port.to_string());
     drop(listener);
     stack.apply("live");
     stack.is_right("live");
@@ -98,7 +97,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_health_page_that_does_not_get_well_ends_the_run_with_what_it_says() {
     let stack = Scenario::with("failed_health", project::site);
     stack.edit("health: { http: /healthz, within: 30s }", "health: { http: /no-such-page, within: 2s }");
-    stack.run(&["apply", "live"]).exits(1).says("404");
+    stack.run(&["apply", "live"]).exits(5).says("404");
     stack.edit("health: { http: /no-such-page, within: 2s }", "health: { http: /healthz, within: 30s }");
     stack.apply("live");
     stack.is_right("live");

@@ -144,8 +144,9 @@ fn in_force_of(stack: &Scenario, maxmemory: u64, limit: u64) {
 fn the_backup_is_what_it_says(stack: &Scenario, keys: u64) {
     let listed = stack.backups("live");
     let [manifest] = listed.as_slice() else { panic!("one backup: {listed:?}") };
-    let folder = stack.backup_folder("live").join(docker::text(manifest, "/id"));
-    let dump = fs::read(folder.join("dump.rdb")).expect("the snapshot");
+    let id = docker::text(manifest, "/id");
+    let folder = stack.backup_folder("live").join(&id);
+    let dump = stack.exported(&id);
     let walked = rdb::walk(dump.as_slice()).expect("an RDB from its first byte to its checksum");
     assert_eq!(walked.keys(), keys);
     assert!(matches!(walked.checksum, rdb::Checksum::Verified(_)));
@@ -159,23 +160,26 @@ fn the_backup_is_what_it_says(stack: &Scenario, keys: u64) {
         ("expires", json!(2)),
         ("types", json!(kinds)),
         ("databases", json!({ "0": keys })),
-        ("sha256", json!(Digest::of(&dump).to_string())),
-        ("size_bytes", json!(dump.len())),
+        ("change", json!(true)),
+        ("encrypted_to", json!([])),
         ("reason", json!("more room")),
         ("stack", json!(stack.stack)),
         ("environment", json!("live")),
         ("service", json!("cache")),
         ("server", json!("redis 7.0.15")),
         ("image", json!(image)),
-        ("file", json!("dump.rdb")),
     ] {
         assert_eq!(manifest[field], expected, "{field} of the manifest");
     }
-    for (name, mode) in [("dump.rdb", 0o600), ("manifest.json", 0o600)] {
+    let part = &manifest["parts"][0];
+    assert_eq!(part["name"], json!("dump.rdb"));
+    assert_eq!(part["plain_sha256"], json!(Digest::of(&dump).to_string()));
+    assert_eq!(part["plain_bytes"], json!(dump.len()));
+    for (name, mode) in [("dump.rdb.000001", 0o600), ("manifest.json", 0o600)] {
         use std::os::unix::fs::PermissionsExt as _;
         let metadata = fs::metadata(folder.join(name)).expect("a file of the backup");
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name} is for its owner alone");
     }
     let left: Vec<_> = fs::read_dir(&folder).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left.len(), 2, "snapshot and manifest, nothing half-written: {left:?}");
+    assert_eq!(left.len(), 3, "snapshot, state and manifest, nothing half-written: {left:?}");
 }

@@ -20,7 +20,8 @@ fn fault_then_again(stack: &Scenario, environment: &str, expected: &BTreeSet<Str
     let hit = stack.run_through(&proxy, &["apply", environment]);
     let Some(call) = proxy.hit() else { panic!("{at:?} was never asked: {hit}") };
     assert_eq!(hit.signal, None, "{hit}");
-    if fault == Fault::Refuse {
+    // Giving the lock back is the one thing that may fail unseen: it goes with the connection.
+    if fault == Fault::Refuse && call.method != "DELETE" {
         assert_ne!(hit.code, 0, "refused at {} {}: {hit}", call.method, call.path);
     }
     if hit.code == 0 {

@@ -15,18 +15,37 @@
 
 mod support;
 
+mod audit;
 mod backup_refuses;
+mod backup_verbs;
+mod change_fails;
+mod ci_examples;
 mod create_from_nothing;
+mod deviations;
 mod drift;
 mod engine_trouble;
 mod failed_start;
 mod foreign_objects;
+mod gate;
+mod handover;
 mod image_lock;
 mod kill_sweep;
 mod live_setting;
+mod lock;
 mod lost_replies;
 mod parity;
+mod probe;
+mod rdb_across;
+mod rdb_oracle;
+mod refresh;
+mod rehearsal;
+mod replace_app;
 mod restart_and_replace;
+mod restore_verb;
+mod rollback;
+mod run;
 mod secrets;
 mod servers;
 mod signals;
+mod syscall_sweep;
+mod warm_restore;

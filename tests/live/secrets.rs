@@ -141,7 +141,7 @@ fn a_secret_is_found_nowhere_but_in_its_own_file() {
     stack.apply("live");
     // A failed start, which shows the last lines of a log.
     stack.edit("WORKERS: \"1\"", "WORKERS: \"none\"");
-    stack.run(&["apply", "live"]).exits(1);
+    stack.run(&["apply", "live"]).exits(5);
     stack.edit("WORKERS: \"none\"", "WORKERS: \"1\"");
     stack.apply("live");
 

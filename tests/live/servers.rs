@@ -43,8 +43,7 @@ fn serves(test: &'static str, image: &'static str, server: &str) {
     assert_eq!(manifest["types"], json!(kinds));
     assert_eq!(manifest["state"], json!("verified"));
     assert!(text(manifest, "/server").starts_with(server), "{manifest}");
-    let dump =
-        std::fs::read(stack.backup_folder("live").join(text(manifest, "/id")).join("dump.rdb")).expect("a snapshot");
+    let dump = stack.exported(&text(manifest, "/id"));
     let walked = rdb::walk(dump.as_slice()).expect("an RDB");
     assert_eq!(walked.keys(), 108);
 
@@ -65,6 +64,11 @@ fn redis_6_0_is_served() {
 }
 
 #[test]
+fn redis_6_2_is_served() {
+    serves("redis62", "lockstep/redis:6.2", "redis 6.2.5");
+}
+
+#[test]
 fn redis_7_0_is_served() {
     serves("redis70", "lockstep/redis:7.0", "redis 7.0.15");
 }
@@ -77,4 +81,14 @@ fn redis_8_0_is_served() {
 #[test]
 fn valkey_8_1_is_served() {
     serves("valkey81", "lockstep/valkey:8.1", "valkey 8.1.1");
+}
+
+#[test]
+fn valkey_9_0_is_served() {
+    serves("valkey90", "lockstep/valkey:9.0", "valkey 9.0.0");
+}
+
+#[test]
+fn valkey_9_1_is_served() {
+    serves("valkey91", "lockstep/valkey:9.1", "valkey 9.1.2");
 }

@@ -1,9 +1,12 @@
 //! What the tests share: a project on disk, the binary, expected texts, and a world in memory.
 
+pub mod facts;
 pub mod golden;
 pub mod project;
+pub mod s3;
 pub mod script;
 pub mod spec;
+pub mod stores;
 pub mod world;
 
 /// The text without the escape codes that colour it.

@@ -14,6 +14,7 @@
 //! keys SERVICE COUNT SIZE              what a Redis holds
 //! stop|crash SERVICE                   its process ended, or ends over and over
 //! unreadable SERVICE WHY               it runs and does not answer
+//! unwell SERVICE STATUS                its health page answers with this status
 //! gone RESOURCE                        such as volume/cache.data
 //! taken RESOURCE                       something else has its name
 //! no-image REFERENCE                   the engine does not have it
@@ -29,15 +30,20 @@
 //! outside NETWORK                      it has a way out
 //! content VOLUME FILE TEXT             somebody wrote into a delivered file
 //! container NAME                       a second `web` under another name
+//! compare ENVIRONMENT...               what is verified: one, or several against the first one
+//! unread ENVIRONMENT WHY               another one of them, which cannot be read
+//! accept WHAT | WHY | UNTIL            a finding that is accepted; the day is 2026-11-26
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep::acceptance::Acceptance;
 use lockstep::acl;
 use lockstep::desired::Desired;
+use lockstep::parity::{self, Side, Verification};
 use lockstep::plan::{Plan, build};
 use lockstep::state::{File, Mount, Resource, State, Value, Volume};
-use lockstep::value::{Bytes, ResourceId, ResourceKind};
+use lockstep::value::{Bytes, Date, Located, Place, ResourceId, ResourceKind};
 
 use super::spec::Texts;
 use super::world::{Fake, Stage, carry_out};
@@ -86,7 +92,7 @@ pub fn play(script: &str, environment: &str) -> Staged {
                 let secrets = if verb == "secret" { &mut secrets } else { &mut had_secrets };
                 secrets.insert(name.to_owned(), value.to_owned());
             }
-            "compare" => {}
+            "compare" | "unread" | "accept" | "form" => {}
             _ => staged_lines.push((verb, rest)),
         }
     }
@@ -106,6 +112,37 @@ pub fn play(script: &str, environment: &str) -> Staged {
         want = Desired { state: State::default(), origins: BTreeMap::new(), ..want };
     }
     Staged { want, stage, delete_data, texts: after }
+}
+
+/// What verifying comes to, and the texts that it is about.
+pub fn verified(script: &str) -> (Verification, Texts) {
+    let compared = script.lines().find_map(|line| line.strip_prefix("compare ")).expect("compare ENVIRONMENT...");
+    let sides: Vec<_> = compared.split(' ').map(|environment| play(script, environment)).collect();
+    let observed: Vec<_> = sides.iter().map(|side| side.stage.observed()).collect();
+    let all: Vec<Side<'_>> = sides.iter().zip(&observed).map(|(side, have)| Side { want: &side.want, have }).collect();
+    let mut verification = match all.split_first().expect("one at least") {
+        (one, []) => parity::drift(*one),
+        (reference, others) => parity::matrix(*reference, others),
+    };
+    for environment in compared.split(' ') {
+        verification.read_at(environment, "2026-11-26T02:03:04Z");
+    }
+    for line in script.lines().filter_map(|line| line.strip_prefix("unread ")) {
+        let [environment, why] = words(line);
+        verification.unread(usize::MAX, environment, why);
+    }
+    let accepted = script.lines().filter_map(|line| line.strip_prefix("accept "));
+    let acceptances: Vec<Acceptance> = accepted.map(acceptance).collect();
+    verification.accept(&acceptances, Date::parse("2026-11-26").expect("a day"));
+    let texts = sides.into_iter().next().expect("one at least").texts;
+    (verification, texts)
+}
+
+fn acceptance(line: &str) -> Acceptance {
+    let parts: Vec<&str> = line.split(" | ").collect();
+    let [what, why, until] = parts[..] else { panic!("accept WHAT | WHY | UNTIL, not `{line}`") };
+    let what = Located::new(what.to_owned(), Place::file("environments/stack.yaml"));
+    Acceptance { what, why: why.to_owned(), until: Date::parse(until).expect("a day") }
 }
 
 /// The stage once everything is as it is meant.
@@ -148,6 +185,11 @@ pub fn touch(stage: &mut Stage, verb: &str, rest: &str) {
         "unreadable" => {
             let [service, why] = words(rest);
             stage.unreadable.insert(service.to_owned(), why.to_owned());
+        }
+        "unwell" => {
+            let [service, status] = words(rest);
+            let health = Value::text(format!("status {status}"));
+            stage.server(service).facts.insert("health".to_owned(), health);
         }
         "gone" => {
             let gone = stage.state.resources.remove(&resource(rest));

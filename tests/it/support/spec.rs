@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use lockstep::desired::{self, BUILT_IN, Desired, Secrets};
+use lockstep::desired::{self, BUILT_IN, Desired, Generations, Secrets};
 use lockstep::finding::{Finding, has_errors};
 use lockstep::model::{Environment, Kind, resolve};
 use lockstep::render::Templates;
@@ -100,7 +100,8 @@ impl Texts {
     pub fn meant(&self, environment: &str, changed: &BTreeMap<String, String>) -> Desired {
         let (resolved, templates) = self.resolved(environment);
         let mut findings = Vec::new();
-        let desired = desired::build(&resolved, &templates, &secrets(&resolved, changed), &mut findings);
+        let desired =
+            desired::build(&resolved, &templates, &secrets(&resolved, changed), &Generations::new(), &mut findings);
         self.refuse(&findings);
         desired
     }

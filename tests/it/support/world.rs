@@ -13,6 +13,7 @@ use lockstep::directive;
 use lockstep::event::{Event, Listener};
 use lockstep::failure::{Failure, Kind};
 use lockstep::plan::{Action, Effect, Plan, Risk, Step};
+use lockstep::spec::Rehearse;
 use lockstep::state::{Container, Observed, Resource, Role, Server, State, Value, Vitals, Volume};
 use lockstep::value::{Name, ResourceId, ResourceKind};
 use lockstep::world::World;
@@ -81,7 +82,7 @@ impl Stage {
             let (keys, used_memory_bytes) = self.data.get(&own_data(&id.name)).copied().unwrap_or_default();
             let read = match why {
                 Some(why) => Vitals { unreadable: Some(why.clone()), ..Vitals::default() },
-                None => Vitals { keys, used_memory_bytes, unreadable: None },
+                None => Vitals { keys, used_memory_bytes, ..Vitals::default() },
             };
             vitals.insert(id.name.clone(), read);
         }
@@ -134,7 +135,7 @@ impl Stage {
 }
 
 fn own_data(service: &str) -> String {
-    data_volume(&Name::parse(service).expect("a service's name"))
+    data_volume(&Name::parse(service).expect("a service's name"), 1)
 }
 
 /// When the world stops doing what it is asked.
@@ -152,10 +153,15 @@ pub struct Fake<'a> {
     want: &'a Desired,
     delete_data: &'a BTreeSet<String>,
     cut: Option<Cut>,
+    /// On the way back a server that stays up is not backed up once more.
+    back: bool,
     /// Shuffles which of the steps in hand ends first.
     seed: u32,
     performed: RefCell<u32>,
     backed_up: RefCell<BTreeSet<String>>,
+    /// What there was, and what was rehearsed before anything changed.
+    before: State,
+    rehearsed: RefCell<Option<Vec<Name>>>,
     /// Whether the steps in hand are live, by resource.
     in_hand: RefCell<BTreeMap<ResourceId, bool>>,
 }
@@ -163,10 +169,13 @@ pub struct Fake<'a> {
 impl<'a> Fake<'a> {
     pub fn new(stage: Stage, want: &'a Desired, delete_data: &'a BTreeSet<String>) -> Fake<'a> {
         Fake {
+            before: stage.state.clone(),
+            rehearsed: RefCell::default(),
             stage: RefCell::new(stage),
             want,
             delete_data,
             cut: None,
+            back: false,
             seed: 0,
             performed: RefCell::default(),
             backed_up: RefCell::default(),
@@ -184,6 +193,11 @@ impl<'a> Fake<'a> {
         Fake { seed, ..self }
     }
 
+    #[must_use]
+    pub fn going_back(self) -> Fake<'a> {
+        Fake { back: true, ..self }
+    }
+
     pub fn into_stage(self) -> Stage {
         self.stage.into_inner()
     }
@@ -191,15 +205,24 @@ impl<'a> Fake<'a> {
     /// Promise 1: nothing that can lose data before a backup of this run. Of an empty server too: keys may come any time.
     fn guard(&self, stage: &Stage, step: &Step, service: &str) {
         let started = stage.state.container(service).is_some_and(|container| container.started);
-        let safe = !started || self.backed_up.borrow().contains(service);
+        let live = self.back && step.effect == Effect::Live;
+        let safe = !started || live || self.backed_up.borrow().contains(service);
         assert!(safe, "`{}` comes before the backup of {service}", step.summary());
     }
 
     fn perform_on(&self, stage: &mut Stage, step: &Step) {
         let id = &step.resource;
         let name = id.name.as_str();
+        if matches!(step.effect, Effect::Restart | Effect::Replace) && running_before(&self.before, name) && !self.back
+        {
+            let rehearsed = self.rehearsed.borrow();
+            let is_rehearsed =
+                rehearsed.as_ref().is_some_and(|services| services.iter().any(|service| service.as_str() == name));
+            let never = self.want.rehearse == Rehearse::Never;
+            assert!(never || is_rehearsed, "`{}` was not rehearsed", step.summary());
+        }
         let is_redis = |stage: &Stage| stage.state.container(name).is_some_and(|had| had.role == Role::Redis);
-        let harmless = matches!(step.action, Action::Backup | Action::Start | Action::Ready);
+        let harmless = matches!(step.action, Action::Backup | Action::Rehearse { .. } | Action::Start | Action::Ready);
         if id.kind == ResourceKind::Container && !harmless && is_redis(stage) {
             self.guard(stage, step, name);
         }
@@ -243,6 +266,23 @@ impl<'a> Fake<'a> {
             }
             Action::Start => self.start(stage, name),
             Action::Stop => stop(stage, step),
+            Action::Rehearse { services, .. } => {
+                let had = self.rehearsed.borrow_mut().replace(services.clone());
+                assert!(had.is_none(), "one rehearsal is enough");
+                assert_eq!(stage.state, self.before, "`{}` comes before anything is touched", step.summary());
+                for service in services {
+                    let wanted = self.want.state.container(service.as_str()).expect("what is rehearsed is wanted");
+                    assert!(stage.images.contains(&wanted.image), "{service} is rehearsed from an image that is there");
+                }
+            }
+            Action::HandOver { .. } => panic!("`{}` is played on real servers", step.summary()),
+            Action::TakeOver { .. } => {
+                assert!(running(stage, name).role == Role::App, "`{}` is for applications", step.summary());
+                stage.stop(name);
+                stage.state.resources.remove(id);
+                self.create(stage, id);
+                self.start(stage, name);
+            }
             Action::Ready => _ = running(stage, name),
         }
     }
@@ -326,7 +366,7 @@ impl<'a> Fake<'a> {
                 let data = own_data(name);
                 assert!(stage.owned.contains(&data), "the data volume of `{name}` belongs to it before it starts");
                 let keys = stage.data.get(&data).map_or(0, |data| data.0);
-                let safe = container.started || keys == 0 || self.backed_up.borrow().contains(name);
+                let safe = container.started || keys == 0 || self.back || self.backed_up.borrow().contains(name);
                 assert!(safe, "a new `{name}` starts on {keys} keys that were not copied");
                 Some(started(stage, name))
             }
@@ -346,6 +386,10 @@ impl<'a> Fake<'a> {
         container.started = true;
         container.server = server;
     }
+}
+
+fn running_before(before: &State, name: &str) -> bool {
+    before.container(name).is_some_and(|container| container.running)
 }
 
 fn mounts(stage: &Stage, container: &str, volume: &str) -> bool {

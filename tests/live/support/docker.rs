@@ -135,6 +135,11 @@ impl Docker {
         self.inspect(container).pointer("/State/Running") == Some(&Value::Bool(true))
     }
 
+    /// The same of one that may not be there.
+    pub fn runs(&self, container: &str) -> bool {
+        self.exists("containers", container) && self.running(container)
+    }
+
     /// Its address on one network.
     #[track_caller]
     pub fn address(&self, container: &str, network: &str) -> String {
@@ -155,6 +160,13 @@ impl Docker {
     #[track_caller]
     pub fn start(&self, container: &str) {
         self.order(&format!("/containers/{container}/start"));
+    }
+
+    /// Waits for the end of a container's process; its exit code.
+    #[track_caller]
+    pub fn wait(&self, container: &str) -> i64 {
+        let report = self.ask("POST", &format!("/containers/{container}/wait"), None).fine("wait").json();
+        report.get("StatusCode").and_then(Value::as_i64).expect("an exit code")
     }
 
     #[track_caller]
@@ -185,6 +197,16 @@ impl Docker {
     #[track_caller]
     pub fn remove_container(&self, container: &str) {
         self.ask("DELETE", &format!("/containers/{container}?force=true&v=true"), None).fine("remove a container");
+    }
+
+    #[track_caller]
+    pub fn remove_volume(&self, volume: &str) {
+        self.ask("DELETE", &format!("/volumes/{volume}"), None).fine("remove a volume");
+    }
+
+    #[track_caller]
+    pub fn remove_network(&self, network: &str) {
+        self.ask("DELETE", &format!("/networks/{network}"), None).fine("remove a network");
     }
 
     #[track_caller]
@@ -264,10 +286,26 @@ impl Docker {
         header.set_mode(mode);
         header.set_uid(owner);
         header.set_gid(owner);
+        // Which editors leave, and lockstep does not.
+        header.set_mtime(1_700_000_000);
         tar.append_data(&mut header, name, content).expect("a tar in memory");
         let tar = tar.into_inner().expect("a tar in memory");
         let path = format!("/containers/{container}/archive?path={folder}");
         self.try_ask("PUT", &path, "application/x-tar", &tar).expect("the engine").fine("write a file");
+    }
+
+    /// Puts a symbolic link there.
+    #[track_caller]
+    pub fn put_link(&self, container: &str, folder: &str, name: &str, target: &str) {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        tar.append_link(&mut header, name, target).expect("a tar in memory");
+        let tar = tar.into_inner().expect("a tar in memory");
+        let path = format!("/containers/{container}/archive?path={folder}");
+        self.try_ask("PUT", &path, "application/x-tar", &tar).expect("the engine").fine("write a link");
     }
 
     /// Everything with a label: `container NAME`, `volume NAME`, `network NAME`.

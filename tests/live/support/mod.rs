@@ -1,14 +1,28 @@
 //! What the journeys share: a project in a folder of its own, the engine, the servers, and a proxy between.
 
+pub mod bare;
+pub mod dataset;
+pub mod disk;
 pub mod docker;
+pub mod facts;
 pub mod project;
 pub mod proxy;
+#[path = "../../rdb/reading.rs"]
+pub mod reading;
 pub mod scenario;
 pub mod server;
+pub mod snapshot;
+pub mod typed;
+pub mod writer;
 
+pub use bare::Bare;
+pub use disk::Disk;
+pub use facts::Facts;
 pub use proxy::{At, Fault, Proxy};
-pub use scenario::{Ran, Scenario, hashed};
+pub use scenario::{Ran, Running, Scenario, hashed};
 pub use server::Redis;
+pub use snapshot::Plain;
+pub use writer::Writer;
 
 use std::time::{Duration, Instant};
 

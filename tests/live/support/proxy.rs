@@ -4,6 +4,7 @@
 //! or after it did. What the engine was already asked is always finished: a killed client does not cancel it.
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,6 +25,8 @@ pub enum At {
     Mutation(usize),
     /// The first with this method and this piece of its path.
     Matching(&'static str, String),
+    /// Of those with this method and this piece of their path, the one of this number.
+    MatchingNth(&'static str, String, usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,14 @@ pub enum Fault {
     LoseReply,
     /// Held until [`Proxy::release`] or [`Proxy::abandon`].
     Hold,
+    /// The engine does it, and its answer is held in the same way.
+    HoldReply,
     /// The engine never hears of it, and lockstep is told that it failed.
     Refuse,
+    /// The engine never hears of it, and lockstep hears nothing for as long as it waits.
+    Hang,
+    /// SIGTERM to lockstep while it asks; the engine does it and answers.
+    Terminate,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +59,17 @@ pub struct Call {
     pub status: Option<u16>,
 }
 
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
 impl Call {
+    fn matches(&self, method: &str, piece: &str) -> bool {
+        self.method == method && self.path.contains(piece)
+    }
+
     pub fn changes_something(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD")
     }
@@ -188,7 +207,7 @@ impl Shared {
             let (index, fault) = self.count(&request, &body);
             match fault {
                 Some(Fault::KillBefore) => {
-                    self.kill();
+                    self.signal(Signal::KILL);
                     return Ok(());
                 }
                 Some(Fault::Refuse) => {
@@ -201,13 +220,13 @@ impl Shared {
                     )?;
                     return Ok(());
                 }
-                Some(Fault::Hold) => {
-                    let state = self.state();
-                    let state = self.changed.wait_while(state, |state| !state.released && !state.abandoned);
-                    if state.is_ok_and(|state| state.abandoned) {
-                        return Ok(());
-                    }
+                Some(Fault::Hold) if self.is_abandoned() => return Ok(()),
+                Some(Fault::Hang) => {
+                    // Whoever gives up closes the connection, and nothing else comes over it until then.
+                    let _ = requests.read(&mut [0])?;
+                    return Ok(());
                 }
+                Some(Fault::Terminate) => self.signal(Signal::TERM),
                 _ => {}
             }
             engine.write_all(&request.raw)?;
@@ -219,9 +238,10 @@ impl Shared {
             }
             match fault {
                 Some(Fault::KillAfter) => {
-                    self.kill();
+                    self.signal(Signal::KILL);
                     return Ok(());
                 }
+                Some(Fault::HoldReply) if self.is_abandoned() => return Ok(()),
                 Some(Fault::LoseReply) => {
                     client.shutdown(Shutdown::Both)?;
                     return Ok(());
@@ -229,6 +249,9 @@ impl Shared {
                 _ => {}
             }
             client.write_all(&answer.raw)?;
+            if answer.status == 101 {
+                return tunnel(client, requests, engine, answers);
+            }
             client.write_all(&content)?;
             if answer.until_close() {
                 client.shutdown(Shutdown::Both)?;
@@ -236,6 +259,12 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Waits until what is held is to go on, or is to be forgotten.
+    fn is_abandoned(&self) -> bool {
+        let state = self.changed.wait_while(self.state(), |state| !state.released && !state.abandoned);
+        state.is_ok_and(|state| state.abandoned)
     }
 
     fn count(&self, request: &Head, body: &[u8]) -> (usize, Option<Fault>) {
@@ -252,7 +281,11 @@ impl Shared {
             && match &state.fault {
                 Some((At::Request(number), _)) => state.calls.len() == *number,
                 Some((At::Mutation(number), _)) => call.changes_something() && mutations == *number,
-                Some((At::Matching(method, piece), _)) => call.method == *method && call.path.contains(piece.as_str()),
+                Some((At::Matching(method, piece), _)) => call.matches(method, piece),
+                Some((At::MatchingNth(method, piece, number), _)) => {
+                    let so_far = state.calls.iter().filter(|call| call.matches(method, piece)).count();
+                    call.matches(method, piece) && so_far == *number
+                }
                 None => false,
             };
         let fault = state.fault.as_ref().map(|(_, fault)| *fault).filter(|_| hit);
@@ -262,13 +295,32 @@ impl Shared {
         (index, fault)
     }
 
-    fn kill(&self) {
+    fn signal(&self, signal: Signal) {
         let state = self.state();
         let waited = self.changed.wait_timeout_while(state, Duration::from_secs(10), |state| state.victim.is_none());
         let victim = waited.ok().and_then(|(state, _)| state.victim).and_then(|id| Pid::from_raw(id.cast_signed()));
         // Whoever started it has not waited for it yet, so the id is still its own.
-        let _ = kill_process(victim.expect("the proxy knows whom to kill"), Signal::KILL);
+        let _ = kill_process(victim.expect("the proxy knows whom to signal"), signal);
     }
+}
+
+/// Passes on what both sides say from here on, until one of them has nothing more to say.
+fn tunnel(
+    client: UnixStream,
+    mut requests: BufReader<UnixStream>,
+    engine: UnixStream,
+    mut answers: BufReader<UnixStream>,
+) -> io::Result<()> {
+    let (mut to_client, mut to_engine) = (client.try_clone()?, engine.try_clone()?);
+    let back = thread::spawn(move || {
+        let _ = io::copy(&mut answers, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    let _ = io::copy(&mut requests, &mut to_engine);
+    // The process at the other end is gone, or has been told that this is all.
+    engine.shutdown(Shutdown::Both)?;
+    let _ = back.join();
+    Ok(())
 }
 
 /// The first lines of a request or an answer.
@@ -284,7 +336,7 @@ pub struct Head {
 
 impl Head {
     fn without_body(&self) -> bool {
-        matches!(self.status, 204 | 304)
+        matches!(self.status, 101 | 204 | 304)
     }
 
     /// Whether only the end of the connection ends the body.

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// No run in here has reason to take longer.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// No run in here has reason to take longer, but one that waits for what hangs.
+fn patience() -> Duration {
+    Duration::from_secs(if std::env::var_os("SWEEP").is_some() { 900 } else { 150 })
+}
 
 pub struct Scenario {
     pub stack: String,
@@ -127,7 +129,7 @@ impl Scenario {
         self.run(&["lock"]).ok();
     }
 
-    fn command(&self, arguments: &[&str], host: Option<&str>) -> Command {
+    pub fn command(&self, arguments: &[&str], host: Option<&str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
         command.args(arguments).env_clear().current_dir(self.folder.path());
         command.envs(host.map(|host| ("DOCKER_HOST", host)));
@@ -155,7 +157,13 @@ impl Scenario {
 
     #[track_caller]
     pub fn start(&self, arguments: &[&str], host: Option<&str>) -> Running<'_> {
-        let child = self.command(arguments, host).spawn().expect("lockstep starts");
+        self.start_with(arguments, host, &[])
+    }
+
+    /// With more environment variables than that.
+    #[track_caller]
+    pub fn start_with(&self, arguments: &[&str], host: Option<&str>, variables: &[(&str, &str)]) -> Running<'_> {
+        let child = self.command(arguments, host).envs(variables.iter().copied()).spawn().expect("lockstep starts");
         Running::new(self, child, arguments.join(" "))
     }
 
@@ -223,12 +231,21 @@ impl Scenario {
         })
     }
 
-    /// Everything that carries an environment's labels, names without the environment's own.
+    /// Everything that carries an environment's labels, names without the environment's own. The lock of a run that was
+    /// killed goes by itself, and a next run that has nothing to do does not wait for that; so it is waited for here.
+    /// That a run which ends takes its lock along is the matter of tests/live/lock.rs.
     pub fn objects(&self, environment: &str) -> BTreeSet<String> {
         let prefix = self.name(environment, "");
-        let all = self.docker.labelled(docker::STACK, &self.stack);
-        let here = self.docker.labelled(docker::ENVIRONMENT, environment);
-        all.intersection(&here).map(|object| object.replace(&prefix, "")).collect()
+        let began = Instant::now();
+        loop {
+            let all = self.docker.labelled(docker::STACK, &self.stack);
+            let here = self.docker.labelled(docker::ENVIRONMENT, environment);
+            let objects: BTreeSet<String> = all.intersection(&here).map(|name| name.replace(&prefix, "")).collect();
+            if !objects.contains("container lock") || began.elapsed() > Duration::from_secs(20) {
+                return objects;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Removes an environment with its data.
@@ -240,7 +257,9 @@ impl Scenario {
         } else {
             down.ok();
         }
-        assert_eq!(self.objects(environment), BTreeSet::new(), "left after down");
+        until("everything to be gone after down", Duration::from_secs(20), || {
+            self.objects(environment).is_empty().then_some(())
+        });
     }
 
     /// The manifests that `backup list` shows.
@@ -249,6 +268,14 @@ impl Scenario {
         let listed = self.run(&["backup", "list", environment, "--json"]).ok().json();
         let listed = listed.get("backups").and_then(Value::as_array).cloned().unwrap_or_default();
         listed.iter().filter_map(|backup| backup.get("manifest").cloned()).collect()
+    }
+
+    /// A backup as the file that a Redis would load.
+    #[track_caller]
+    pub fn exported(&self, id: &str) -> Vec<u8> {
+        let path = self.path(&format!("exported-{id}.rdb"));
+        self.run(&["backup", "export", id, "--out", path.to_str().expect("a path of text")]).ok();
+        fs::read(path).expect("the snapshot")
     }
 
     /// The folder of an environment's backups.
@@ -281,7 +308,7 @@ impl Scenario {
     }
 
     fn keep_traces(&self) {
-        // target/release/lockstep -> target/live
+        // target/quick/lockstep -> target/live
         let target = Path::new(env!("CARGO_BIN_EXE_lockstep")).ancestors().nth(2).unwrap_or(Path::new("target"));
         let folder = target.join("live").join(format!("{}-{}", self.test, self.stack));
         let _ = fs::create_dir_all(&folder);
@@ -417,7 +444,8 @@ impl Running<'_> {
     /// Waits for its end; whoever takes far too long is killed, and the test fails.
     #[track_caller]
     pub fn finish(mut self) -> Ran {
-        let left = || PATIENCE.saturating_sub(self.began.elapsed());
+        let patience = patience();
+        let left = || patience.saturating_sub(self.began.elapsed());
         let late = [&self.stdout, &self.stderr].iter().any(|output| output.end.recv_timeout(left()).is_err());
         if late {
             let _ = self.child.kill();
@@ -432,7 +460,7 @@ impl Running<'_> {
             elapsed: self.began.elapsed(),
         };
         lock(&self.scenario.log).push_str(&format!("{ran}\n"));
-        assert!(!late, "no end after {PATIENCE:?}: {ran}");
+        assert!(!late, "no end after {patience:?}: {ran}");
         ran
     }
 }

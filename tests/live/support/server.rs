@@ -32,6 +32,20 @@ impl Redis {
         self.try_ask(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
     }
 
+    /// Words of any bytes, and the reply as it came.
+    #[track_caller]
+    pub fn send(&mut self, words: &[&[u8]]) -> ::redis::Value {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut self.connection).unwrap_or_else(|error| {
+            let shown: Vec<String> =
+                words.iter().take(8).map(|word| word[..word.len().min(80)].escape_ascii().to_string()).collect();
+            panic!("{}: {error}", shown.join(" "))
+        })
+    }
+
     /// What keeps this user from doing it.
     #[track_caller]
     pub fn refusal(&mut self, words: &[&str]) -> RedisError {

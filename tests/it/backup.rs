@@ -1,0 +1,60 @@
+//! What makes a backup count, and when a server would not find again what lies in its volume.
+
+use lockstep::backup::{Copied, loadable};
+use lockstep::rdb;
+use lockstep::state::{Server, Value};
+use std::collections::BTreeMap;
+
+use crate::rdb::snapshot_of;
+
+fn wanting(append_only: bool, version: &str) -> Server {
+    let appends = if append_only { "yes" } else { "no" };
+    Server {
+        settings: BTreeMap::from([("appendonly".to_owned(), Value::text(appends))]),
+        facts: BTreeMap::from([("version".to_owned(), Value::text(version))]),
+        ..Server::default()
+    }
+}
+
+/// A volume with a snapshot of `keys` keys and this format, and an append-only file, each written at a time.
+fn holding(snapshot: Option<(u64, u32, u64)>, append_only_written: Option<u64>) -> Copied {
+    let snapshots = snapshot
+        .map(|(keys, version, _)| rdb::walk(snapshot_of(keys, version).as_slice()).expect("a snapshot that is whole"));
+    Copied {
+        snapshots: snapshots.into_iter().collect(),
+        snapshot_written: snapshot.map(|(_, _, written)| written),
+        append_only_written,
+    }
+}
+
+fn refused(want: &Server, copied: &Copied) -> String {
+    loadable(want, copied).expect_err("the server would lose what lies there").0
+}
+
+#[test]
+fn an_append_only_server_does_not_start_on_a_snapshot_alone() {
+    let copied = holding(Some((3, 10, 100)), None);
+    assert!(refused(&wanting(true, "redis 7.0.15"), &copied).contains("3 keys"));
+    assert!(loadable(&wanting(false, "redis 7.0.15"), &copied).is_ok());
+    assert!(loadable(&wanting(true, "redis 7.0.15"), &holding(Some((0, 10, 100)), None)).is_ok(), "nothing to lose");
+    assert!(loadable(&wanting(true, "redis 7.0.15"), &holding(Some((3, 10, 100)), Some(90))).is_ok());
+}
+
+#[test]
+fn a_server_without_append_only_file_starts_on_a_snapshot_that_is_no_older() {
+    let want = wanting(false, "redis 7.0.15");
+    assert!(loadable(&want, &holding(Some((3, 10, 100)), Some(90))).is_ok(), "saved at its end, as it should be");
+    assert!(loadable(&want, &holding(Some((3, 10, 100)), Some(100))).is_ok());
+    assert!(refused(&want, &holding(Some((3, 10, 100)), Some(101))).contains("newer"));
+    assert!(refused(&want, &holding(None, Some(100))).contains("newer"), "no snapshot at all");
+}
+
+#[test]
+fn a_server_does_not_start_on_what_a_newer_one_wrote() {
+    let copied = holding(Some((3, 11, 100)), None);
+    assert!(refused(&wanting(false, "redis 7.0.15"), &copied).starts_with("redis 7.0.15 cannot load"));
+    for version in ["redis 7.2.4", "redis 8.0.2", "valkey 8.1.1", "valkey 9.0.0"] {
+        assert!(loadable(&wanting(false, version), &copied).is_ok(), "{version}");
+    }
+    assert!(loadable(&Server::default(), &copied).is_ok(), "of a server that does not say, nothing is claimed");
+}

@@ -1,0 +1,85 @@
+//! Who holds an environment, decided from what an engine says of a container.
+
+use lockstep::hold::{Found, Holder, Judgement, Sign, Stage, USUAL_LEASE, judge};
+use lockstep::value::Span;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn holder(sign: Sign) -> Holder {
+    Holder {
+        verb: "apply".to_owned(),
+        reason: "keep popular pages".to_owned(),
+        who: "ana".to_owned(),
+        host: "desk".to_owned(),
+        process: 71,
+        lease: USUAL_LEASE,
+        sign,
+    }
+}
+
+fn found(stage: Stage, sign: Sign, silent: Option<u64>) -> Found {
+    let silent = silent.map(Span::seconds);
+    Found { id: "4f".to_owned(), ours: true, holder: holder(sign), stage, made: 0, silent, pulse: 2 }
+}
+
+fn read(labels: &BTreeMap<String, String>) -> Holder {
+    Holder::of(|name| labels.get(name).map(String::as_str))
+}
+
+#[test]
+fn what_runs_and_speaks_is_held_and_what_is_silent_for_longer_than_its_lease_is_not() {
+    let look = |stage, sign, silent, watched| judge(&found(stage, sign, silent), Span::seconds(watched));
+    assert_eq!(look(Stage::Runs, Sign::Lines, Some(3), 0), Judgement::Held);
+    assert_eq!(look(Stage::Runs, Sign::Lines, Some(60), 600), Judgement::Held);
+    // The engine was busy with it: that is no silence.
+    assert_eq!(look(Stage::Runs, Sign::Lines, None, 600), Judgement::Held);
+    assert_eq!(look(Stage::Runs, Sign::Lines, Some(75), 0), Judgement::Stale("silent for 1m15s".to_owned()));
+    for sign in [Sign::Pulse, Sign::PulseAlone] {
+        assert_eq!(look(Stage::Runs, sign, None, 60), Judgement::Held);
+        assert_eq!(look(Stage::Runs, sign, None, 61), Judgement::Stale("silent for 1m1s".to_owned()));
+    }
+}
+
+#[test]
+fn what_was_made_and_not_started_is_watched_before_it_is_taken_for_dead() {
+    let look = |sign, watched| judge(&found(Stage::Made, sign, None), Span { milliseconds: watched });
+    assert_eq!(look(Sign::Lines, 900), Judgement::Undecided);
+    assert_eq!(look(Sign::Pulse, 1000), Judgement::Stale("it was never started".to_owned()));
+    // One that has no process never is.
+    assert_eq!(look(Sign::PulseAlone, 60_000), Judgement::Held);
+    assert!(matches!(look(Sign::PulseAlone, 60_001), Judgement::Stale(_)));
+    assert!(matches!(judge(&found(Stage::Ended, Sign::Lines, None), Span::default()), Judgement::Stale(_)));
+}
+
+#[test]
+fn a_container_without_our_labels_is_somebody_elses_however_dead() {
+    for stage in [Stage::Made, Stage::Runs, Stage::Ended] {
+        let found = Found { ours: false, ..found(stage, Sign::Lines, Some(9999)) };
+        assert_eq!(judge(&found, Span::seconds(9999)), Judgement::Foreign);
+    }
+}
+
+#[test]
+fn a_holder_is_told_in_one_line() {
+    assert_eq!(holder(Sign::Lines).to_string(), "ana@desk, process 71, apply: keep popular pages");
+    let nobody = Holder::of(|_| None);
+    assert_eq!(nobody.to_string(), "somebody@an unknown host, process 0, doing something");
+    assert_eq!((nobody.lease, nobody.sign), (USUAL_LEASE, Sign::Lines));
+}
+
+proptest! {
+    /// Labels are read by everybody and written by whoever likes: what is shown of them stays short and on its line.
+    #[test]
+    fn what_a_holder_says_is_bounded_and_without_control_characters(reason in "\\PC{0,400}|(?s).{0,400}", who in ".{0,20}") {
+        let said = Holder { reason, who, ..holder(Sign::Pulse) };
+        let labels = said.labels();
+        for value in labels.values() {
+            prop_assert!(value.chars().count() <= 200);
+            prop_assert!(!value.chars().any(char::is_control));
+        }
+        let again = read(&labels);
+        prop_assert_eq!(&again.labels(), &labels);
+        prop_assert_eq!((again.sign, again.lease, again.process), (said.sign, said.lease, said.process));
+        prop_assert!(!again.to_string().chars().any(char::is_control));
+    }
+}
