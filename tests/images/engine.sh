@@ -5,6 +5,9 @@
 # Docker is installed from Debian's own packages and its daemon is started: by
 # the init system where that works, else by hand in the background.
 #
+#   engine.sh [--report]    --report says what an engine is doing, for the log
+#                           of a run that failed; it changes nothing
+#
 # It does not configure, upgrade, restart or stop an engine, it does not pull
 # anything, and it never prints on stdout (progress goes to stderr).
 set -euo pipefail
@@ -77,9 +80,31 @@ show_log() {
     elif [[ -d /run/systemd/system ]]; then
         journalctl -u docker --no-pager -n 20
     else
-        tail -n 20 /var/log/docker.log
+        tail -n 20 /var/log/docker*.log
     fi >&2 || true
 }
+
+# report: what there is, and where the processes that serve it are waiting.
+report() {
+    local ask
+    for ask in 'ps -a' 'network ls' 'volume ls -q'; do
+        say "docker $ask"
+        # shellcheck disable=SC2086 # words on purpose
+        timeout 20 docker $ask 2>&1 | head -n 40 || say 'no answer within 20 s'
+    done
+    say 'its processes'
+    ps -eo pid,ppid,stat,etimes,wchan:32,args --sort=start_time |
+        grep -E '[d]ockerd|[c]ontainerd|[r]unc|[f]use-overlayfs' | cut -c1-160 | tail -n 40 || true
+    say 'memory and disk'
+    free -m || true
+    df -h / || true
+    show_log
+}
+
+if [[ ${1-} == --report ]]; then
+    report >&2
+    exit 0
+fi
 
 if answers; then exit 0; fi
 

@@ -56,6 +56,14 @@ impl Docker {
         self.try_ask("GET", "/_ping", "", &[]).is_ok_and(|reply| reply.status == 200)
     }
 
+    /// Whether it says what it has of each kind. A ping is answered by an engine that hangs in everything else.
+    pub fn lists(&self) -> bool {
+        ["/containers/json?all=1", "/volumes", "/networks"].iter().all(|path| {
+            let reply = self.try_ask("GET", path, "", &[]);
+            reply.inspect_err(|error| eprintln!("the engine does not answer GET {path}: {error}")).is_ok()
+        })
+    }
+
     /// One request on a connection of its own.
     pub fn try_ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> std::io::Result<Reply> {
         let mut stream = UnixStream::connect(&self.socket)?;
