@@ -99,7 +99,7 @@ pub(super) fn container(
 
 /// What it may use.
 fn limits(notes: &mut Notes, host: &HostConfig) {
-    // Swap beyond memory; an engine without swap accounting reports none at all.
+    // Swap beyond memory.
     let swap = host.memory_swap.filter(|swap| Some(*swap) != host.memory && host.memory > Some(0));
     notes.number("memory-swap", swap);
     notes.number("memory-swappiness", host.memory_swappiness.filter(|swappiness| *swappiness >= 0));

@@ -1,7 +1,7 @@
 //! The requests, each with its own deadline.
 
 use crate::engine::names::{self, Names};
-use crate::engine::{EngineError, Fence, archive, create, inspect};
+use crate::engine::{EngineError, Fence, archive, create, inspect, reach};
 use crate::hold;
 use crate::probe::Life;
 use crate::state::{Container, Volume};
@@ -16,6 +16,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ const NEWEST_API: ClientVersion = ClientVersion { major_version: 1, minor_versio
 pub struct Engine {
     docker: Docker,
     pub address: String,
+    /// Whether it runs beside us and sees the same files.
+    here: bool,
     /// Asked before every request that changes something.
     fence: Option<Arc<dyn Fence>>,
 }
@@ -65,16 +68,22 @@ pub struct Image {
 impl Engine {
     /// Connects and agrees on an API version; `address` is `unix:///path`.
     pub async fn connect(address: &str) -> Result<Engine, EngineError> {
-        let docker = Docker::connect_with_unix(address, DEADLINE_SECONDS, &NEWEST_API)?;
-        let docker = docker.negotiate_version().await?;
-        let version = docker.client_version();
+        let socket = PathBuf::from(address.strip_prefix("unix://").unwrap_or(address));
+        if !socket.exists() {
+            return Err(EngineError::Unreachable(format!("there is no socket at {}", socket.display())));
+        }
+        let greeting = tokio::time::timeout(Duration::from_secs(DEADLINE_SECONDS), reach::greet(&socket)).await;
+        let reach::Greeting { api, here } =
+            greeting.unwrap_or_else(|_elapsed| Err(EngineError::Unknown("no answer in time".to_owned())))?;
+        let version = if api < NEWEST_API { api } else { NEWEST_API };
         if version < OLDEST_API {
             return Err(EngineError::Unreachable(format!(
                 "it speaks API {version}, and {OLDEST_API} (Docker 20.10) is the oldest that will do"
             )));
         }
-        // bollard 0.21 agrees on a version and then leaves it out of the path, so that every engine
-        // would answer in its own newest form. Goes when 0.22 does it itself.
+        let docker = Docker::connect_with_unix(address, DEADLINE_SECONDS, &version)?;
+        // bollard 0.21 leaves the version out of the path, so that every engine would answer in its own newest form. Goes
+        // when 0.22 puts it there itself.
         let docker = docker.with_request_modifier(move |mut request| {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             if !path.starts_with("/v1.") {
@@ -86,7 +95,7 @@ impl Engine {
             }
             request
         });
-        Ok(Engine { docker, address: address.to_owned(), fence: None })
+        Ok(Engine { docker, address: address.to_owned(), here, fence: None })
     }
 
     pub(crate) fn docker(&self) -> &Docker {
@@ -120,6 +129,11 @@ impl Engine {
         let is_hold = |labels: &HashMap<String, String>| labels.get(names::ROLE).is_some_and(|role| role == hold::ROLE);
         let of_it = listed.into_iter().filter(|summary| !summary.labels.as_ref().is_some_and(is_hold));
         Ok(of_it.filter_map(|summary| summary.id).collect())
+    }
+
+    /// Whether it can bound what a container swaps; where the kernel does not count that, it reports no bound whatever it was told.
+    pub async fn bounds_swap(&self) -> Result<bool, EngineError> {
+        Ok(self.docker.info().await?.swap_limit.unwrap_or(true))
     }
 
     /// One container, by name or id, as the engine reports it.
@@ -452,6 +466,26 @@ impl Engine {
             .map_err(|error| EngineError::Refused { status: 0, message: error.to_string() })?;
         let options = query::UploadToContainerOptionsBuilder::default().path("/").build();
         Ok(self.docker.upload_to_container(name, Some(options), bollard::body_full(tar.into())).await?)
+    }
+
+    /// Where an environment's volumes of files lie on this machine, out of all volumes that the engine listed, each with what it
+    /// is called in the environment. `None` where they are not to be had here.
+    pub fn homes(&self, names: &Names, listed: &[bollard::models::Volume]) -> Option<Vec<(String, PathBuf)>> {
+        let mut found = Vec::new();
+        for volume in listed.iter().filter(|volume| inspect::is_files(&volume.labels)) {
+            let Some(id) = names.claimed(&volume.labels).filter(|id| names.of(id) == volume.name) else { continue };
+            // A driver of others may have it anywhere, and one with options is only there while it is mounted.
+            if volume.driver != "local" || !volume.options.is_empty() {
+                return None;
+            }
+            found.push((id.name, PathBuf::from(&volume.mountpoint)));
+        }
+        self.here.then_some(found)
+    }
+
+    /// Whether it runs beside us and sees the same files.
+    pub fn is_here(&self) -> bool {
+        self.here
     }
 
     /// What lies below a folder of a container: `/v`, or a folder that one volume is mounted at.

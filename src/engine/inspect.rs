@@ -47,12 +47,14 @@ pub(crate) fn volume_role(volume: &Volume) -> &'static str {
     }
 }
 
+/// Whether a volume holds delivered files.
+pub(crate) fn is_files(labels: &HashMap<String, String>) -> bool {
+    labels.get(names::ROLE).is_some_and(|role| role == "files")
+}
+
 /// Anything that is not known to be files is treated as data: that is what is never removed.
 pub fn volume(labels: &HashMap<String, String>) -> Volume {
-    match labels.get(names::ROLE).map(String::as_str) {
-        Some("files") => Volume::Files { files: BTreeMap::new() },
-        _ => Volume::Data { owner: (0, 0) },
-    }
+    if is_files(labels) { Volume::Files { files: BTreeMap::new() } } else { Volume::Data { owner: (0, 0) } }
 }
 
 /// Where a container is on one of its networks, while it runs.
@@ -67,6 +69,19 @@ pub fn published(settings: &Option<NetworkSettings>, port: &str) -> Option<Socke
         let ip: IpAddr = binding.host_ip.as_deref().unwrap_or_default().parse().ok()?;
         Some(SocketAddr::new(ip, binding.host_port.as_deref()?.parse().ok()?))
     })
+}
+
+/// Whether a container with a bound for its memory is said to have none for swap.
+pub fn swaps_without_bound(report: &ContainerInspectResponse) -> bool {
+    let host = report.host_config.as_ref();
+    host.is_some_and(|host| host.memory > Some(0) && host.memory_swap == Some(-1))
+}
+
+/// What an engine says of swap that cannot bound it says nothing of the container.
+pub fn leave_out_swap(report: &mut ContainerInspectResponse) {
+    if let Some(host) = &mut report.host_config {
+        host.memory_swap = host.memory;
+    }
 }
 
 /// Whether others on a network find it under this alias.

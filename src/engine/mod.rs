@@ -14,6 +14,7 @@ pub mod fence;
 pub mod hold;
 pub mod inspect;
 pub mod names;
+mod reach;
 
 use crate::failure::Kind;
 use std::fmt;

@@ -15,6 +15,7 @@ pub mod secrets;
 pub mod seeds;
 pub mod spill;
 pub mod turns;
+pub mod volumes;
 pub mod who;
 
 use crate::value::{Date, Span};

@@ -12,6 +12,7 @@ use crate::http;
 use crate::model::Environment;
 use crate::redis::{self, ServerError};
 use crate::state::{self, Observed, Resource, Role, Since, State, Value, Vitals, Volume};
+use crate::store::volumes;
 use crate::value::{ResourceId, Secret};
 use crate::world::ready::REDIS_PORT;
 use crate::world::rehearsal;
@@ -19,6 +20,7 @@ use futures_util::future;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a server that does not answer yet is given before it counts as unreadable.
@@ -142,7 +144,9 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
     let expected: Vec<String> = services().map(|service| names.container(service.name.as_str())).collect();
     // By name, so that nothing waits for the list; what the list has besides is asked for after it.
     let by_name = future::join_all(expected.iter().chain([&carrier]).map(|name| engine.find_container(name)));
-    let files = engine.read_files(&carrier, "/v");
+    // An engine that runs beside us says where volumes lie; any other starts a process for each archive, which takes longer
+    // than everything else here.
+    let files = async { if engine.is_here() { None } else { Some(engine.read_files(&carrier, "/v").await) } };
     let met = [desired::PRIVATE, desired::EDGE].map(|network| (network, names.network(network)));
     let met = future::join_all(met.iter().map(|(network, name)| async move { (*network, engine.network(name).await) }));
     let (listed, networks, volumes, images, by_name, files, met) =
@@ -159,6 +163,9 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
         reports.extend(report?);
     }
     known.extend(listed);
+    if reports.iter().any(inspect::swaps_without_bound) && !engine.bounds_swap().await? {
+        reports.iter_mut().for_each(inspect::leave_out_swap);
+    }
     let mut by_id: BTreeMap<String, Image> = BTreeMap::new();
     for image in images.iter().filter_map(|(_, image)| image.as_ref()) {
         by_id.insert(image.id.clone(), image.clone());
@@ -196,6 +203,13 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
         seen.push(found);
     }
     let (volumes, networks) = (volumes?, networks?);
+    let files = match files {
+        Some(files) => files,
+        None => match here(engine.homes(names, &volumes)).await {
+            Some(tar) => Ok(tar),
+            None => engine.read_files(&carrier, "/v").await,
+        },
+    };
     let mut strange = BTreeMap::new();
     for (network, report) in met {
         // One that went meanwhile, or that there are two of, is told by the list of all networks.
@@ -275,6 +289,12 @@ fn own<'o, O: 'o, S>(
         found.insert(claims.admit(claim, name), state(object));
     }
     found
+}
+
+/// The files of volumes that lie on this machine, as the archive that the engine would make of them.
+async fn here(homes: Option<Vec<(String, PathBuf)>>) -> Option<Vec<u8>> {
+    let homes = homes?;
+    tokio::task::spawn_blocking(move || volumes::read(&homes, archive::MAX_TAR as u64)).await.ok()?.ok()
 }
 
 fn unpack(tar: &[u8], prefix: &str, volume: Option<&str>) -> Result<BTreeMap<String, Lying>, EngineError> {

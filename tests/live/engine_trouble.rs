@@ -1,14 +1,8 @@
 //! An engine that is away, hangs or is not one: exit 7, in time, with nothing changed.
 
-use crate::support::docker::Docker;
-use crate::support::{At, Fault, Proxy, Scenario, project, until};
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs;
-use std::os::fd::AsFd as _;
+use crate::support::{At, Engine, Fault, Proxy, Scenario, project};
+use rustix::process::Signal;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -98,113 +92,6 @@ fn an_engine_that_hangs_is_given_up_in_time() {
     assert_eq!(found, 1, "the late network is the only one");
 }
 
-/// An engine of this test's own.
-struct Engine {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Engine {
-    fn start() -> Engine {
-        let folder = tempfile::tempdir().expect("a folder");
-        // Not the machine's own settings, which may contradict what is asked here.
-        fs::write(folder.path().join("config.json"), "{}").expect("a file");
-        let child = Engine::launch(folder.path());
-        let mut engine = Engine { child, folder };
-        engine.wait();
-        engine
-    }
-
-    fn launch(folder: &Path) -> Child {
-        let below = |name: &str| folder.join(name).display().to_string();
-        let log = fs::File::create(folder.join("log")).expect("a log");
-        // In a network of its own: an engine without a bridge takes away `docker0`, whoever's it is.
-        Command::new("unshare")
-            .args(["--net", "dockerd"])
-            .args(["--config-file", &below("config.json"), "--data-root", &below("data")])
-            .args(["--exec-root", &below("exec"), "--pidfile", &below("pid")])
-            .args(["--host", &format!("unix://{}", below("engine.sock"))])
-            .args(["--bridge", "none", "--iptables=false", "--ip-masq=false", "--storage-driver", "vfs"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("unshare and dockerd are installed, and this test runs as root")
-    }
-
-    fn wait(&mut self) {
-        let socket = self.socket();
-        until("an engine of our own to answer", Duration::from_secs(60), || {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                panic!("an engine of our own does not start: {status}\n{log}");
-            }
-            Docker::at(&socket).answers().then_some(())
-        });
-    }
-
-    /// Ends it in order, with everything that it runs, and starts it again.
-    fn restart(&mut self) {
-        self.signal(Signal::TERM);
-        self.child.wait().expect("our engine ends");
-        self.child = Engine::launch(self.folder.path());
-        self.wait();
-    }
-
-    /// Ends it with nothing put in order, and starts it again.
-    fn kill(&mut self) {
-        let file = self.folder.path().join("exec/containerd/containerd.pid");
-        let containerd = fs::read_to_string(&file).expect("the process that it runs containers with");
-        self.signal(Signal::KILL);
-        self.child.wait().expect("our engine ends");
-        // It dies with the engine, and until somebody has waited for it a new engine takes it for one that lives.
-        until("its containerd to end", Duration::from_secs(30), || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", containerd.trim())).unwrap_or_default();
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
-        });
-        fs::remove_file(&file).expect("its file");
-        self.child = Engine::launch(self.folder.path());
-        self.wait();
-    }
-
-    /// Runs `work` where its containers can be reached.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let network = fs::File::open(format!("/proc/{}/ns/net", self.child.id())).expect("its network");
-        let worked = thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(network.as_fd(), kind).expect("this test runs as root");
-                work()
-            });
-            inside.join()
-        });
-        worked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
-    }
-
-    fn socket(&self) -> std::path::PathBuf {
-        self.folder.path().join("engine.sock")
-    }
-
-    fn signal(&self, signal: Signal) {
-        let process = Pid::from_raw(self.child.id().cast_signed()).expect("a process id");
-        kill_process(process, signal).expect("our engine runs");
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.signal(Signal::CONT);
-            self.signal(Signal::TERM);
-        }
-        let _ = self.child.wait();
-        // One that was killed leaves its folder mounted on itself, and nobody can remove it.
-        let data = self.folder.path().join("data");
-        let unmount = || Command::new("umount").arg(&data).stderr(Stdio::null()).status();
-        while unmount().is_ok_and(|status| status.success()) {}
-    }
-}
-
 /// Slow on purpose, as above.
 #[test]
 fn an_engine_that_is_frozen_is_given_up_and_found_again() {
@@ -221,16 +108,6 @@ fn an_engine_that_is_frozen_is_given_up_and_found_again() {
     plan().exits(2);
 }
 
-/// One Redis on this engine.
-fn redis_on(engine: &Engine, test: &'static str) -> Scenario {
-    let mut stack = Scenario::with(test, |stack| project::redis_only(stack, "lockstep/redis:7.0"));
-    let image = stack.docker.try_ask("GET", "/images/lockstep%2Fredis:7.0/get", "", &[]).expect("the image").body;
-    stack.docker = Docker::at(engine.socket());
-    let loaded = stack.docker.try_ask("POST", "/images/load", "application/x-tar", &image).expect("an answer");
-    assert_eq!(loaded.status, 200, "{}", loaded.text());
-    stack
-}
-
 fn lives_at(stack: &Scenario, address: &str) {
     let file = stack.read("environments/live.yaml");
     let rest: Vec<&str> = file.lines().filter(|line| !line.starts_with("engine:")).collect();
@@ -242,7 +119,7 @@ fn lives_at(stack: &Scenario, address: &str) {
 fn a_change_in_which_the_engine_is_restarted_is_finished_by_the_next_run() {
     // First, so that it goes last.
     let mut engine = Engine::start();
-    let stack = redis_on(&engine, "engine_restart");
+    let stack = engine.redis("engine_restart");
     stack.edit("redis:\n  cache:", "rehearse: never\n\nredis:\n  cache:");
     let own = format!("unix://{}", engine.socket().display());
     lives_at(&stack, &own);
@@ -285,7 +162,7 @@ fn a_change_in_which_the_engine_is_restarted_is_finished_by_the_next_run() {
 #[test]
 fn a_copy_whose_engine_is_killed_is_taken_away_by_the_next_run() {
     let mut engine = Engine::start();
-    let stack = redis_on(&engine, "engine_killed");
+    let stack = engine.redis("engine_killed");
     let own = format!("unix://{}", engine.socket().display());
     let script = "echo running; sleep 1";
     for (at, fault) in [

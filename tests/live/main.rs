@@ -49,3 +49,4 @@ mod servers;
 mod signals;
 mod syscall_sweep;
 mod warm_restore;
+mod where_files_lie;

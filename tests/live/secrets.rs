@@ -184,7 +184,7 @@ fn a_secret_is_found_nowhere_but_in_its_own_file() {
             stack.docker.ask("GET", &format!("/images/{image}/history"), None).body,
         );
     }
-    search.look("the events of the engine", stack.docker.events(began, now() + 1));
+    search.look("the events of the engine", stack.docker.events(&began.to_string(), &(now() + 1).to_string()));
     look_below(&mut search, &stack.path("backups"));
     look_below(&mut search, &stack.path("rendered"));
     search.look("stack.lock", stack.read("environments/stack.lock"));

@@ -239,8 +239,8 @@ impl Docker {
         reply.text().chars().filter(|c| !c.is_control() || *c == '\n').collect()
     }
 
-    /// What the engine told its listeners in a span of time, one JSON object per line.
-    pub fn events(&self, since: u64, until: u64) -> String {
+    /// What the engine told its listeners in a span of time, in seconds with or without a fraction; one JSON object per line.
+    pub fn events(&self, since: &str, until: &str) -> String {
         self.ask("GET", &format!("/events?since={since}&until={until}"), None).text()
     }
 

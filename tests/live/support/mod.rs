@@ -4,6 +4,7 @@ pub mod bare;
 pub mod dataset;
 pub mod disk;
 pub mod docker;
+pub mod engine;
 pub mod facts;
 pub mod project;
 pub mod proxy;
@@ -17,6 +18,7 @@ pub mod writer;
 
 pub use bare::Bare;
 pub use disk::Disk;
+pub use engine::Engine;
 pub use facts::Facts;
 pub use proxy::{At, Fault, Proxy};
 pub use scenario::{Ran, Running, Scenario, hashed};
