@@ -445,7 +445,7 @@ pub enum BackupCommand {
     },
     /// Read back every byte of a backup and prove that it is what it says; exits 3 when it is not.
     Verify(Chosen),
-    /// Restore backups into throw-away servers of the image that wrote them, and compare everything.
+    /// Restore backups into throw-away servers of the image that they name, and compare everything.
     Drill(Chosen),
     /// Prove that a backup could be taken and found again, without taking one; exits 3 when not, or when the newest
     /// proven one is older than `backup.max_age`.

@@ -35,6 +35,9 @@ pub const BUILT_IN: [(&str, &str); 2] = [
     (USERS_ACL, include_str!("../templates/users.acl.tera")),
 ];
 
+/// Bytes of a secret that are hidden wherever they stand; fewer may stand anywhere by chance.
+const SHORTEST: usize = 4;
+
 /// The values that templates must not see.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
@@ -49,8 +52,8 @@ impl Secrets {
     pub fn conceal(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for secret in self.values.values().chain(self.operators.values()) {
-            for value in String::from_utf8_lossy(secret.reveal()).lines().filter(|value| value.len() >= 4) {
-                shown = shown.replace(value, secret::HIDDEN);
+            for form in secret.forms(SHORTEST) {
+                shown = shown.replace(&form, secret::HIDDEN);
             }
         }
         shown
@@ -134,9 +137,10 @@ pub fn as_it_was(seen: &Observed, meant: &Desired, generations: &Generations) ->
             let known = meant.state.container(&id.name).and_then(|meant| meant.server.as_ref());
             server.settings.retain(|_, value| !matches!(value, Value::Unknown(_)));
             server.facts.retain(|name, value| {
-                // Where a page is that nobody means any more, nobody knows.
+                // Where a page is that nobody means any more, nobody knows. Of a server that is gone back to it has to be known
+                // whether it reads what came since, also where its image does not say which one it is.
                 let known = known.map_or(name != "health", |known| known.facts.contains_key(name));
-                known && !matches!(value, Value::Unknown(_))
+                (known || name == "version") && !matches!(value, Value::Unknown(_))
             });
         }
         let Some(name) = Name::parse(&id.name).filter(|_| container.role != Role::Files) else { continue };

@@ -13,8 +13,21 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
-/// Families of fields that the wanted side lists completely: what it does not name may not be there.
-const CLOSED: [&str; 9] = ["files.", "modes.", "env.", "mounts.", "ports.", "networks.", "tmpfs.", "users.", "engine."];
+/// Families of fields that the wanted side lists completely: what it does not name may not be there. The last two are fields:
+/// without them it is what the image brings along.
+const CLOSED: [&str; 11] = [
+    "files.",
+    "modes.",
+    "env.",
+    "mounts.",
+    "ports.",
+    "networks.",
+    "tmpfs.",
+    "users.",
+    "engine.",
+    "command",
+    "entrypoint",
+];
 
 /// Changes that make `have` what `want` declares; what `want` does not mention is left alone.
 pub fn declared(have: &State, want: &State) -> Vec<Change> {
@@ -41,7 +54,7 @@ fn compare(have: &State, want: &State, complete: bool) -> Vec<Change> {
             }
         }
         for (field, before) in &had {
-            let closed = complete || CLOSED.iter().any(|family| field.starts_with(family));
+            let closed = complete || CLOSED.iter().any(|family| is_of(family, field));
             if closed && !wanted.contains_key(field) {
                 changes.push(change(id, field, Some(before), None));
             }
@@ -51,6 +64,10 @@ fn compare(have: &State, want: &State, complete: bool) -> Vec<Change> {
         changes.push(whole(id, Some(()), None));
     }
     changes
+}
+
+fn is_of(family: &str, field: &str) -> bool {
+    field == family || family.ends_with('.') && field.starts_with(family)
 }
 
 fn change(id: &ResourceId, field: &str, before: Option<&Value>, after: Option<&Value>) -> Change {

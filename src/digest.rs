@@ -119,11 +119,14 @@ pub struct Keyspace {
     pub keys: u64,
     /// Keys left out because their time had passed.
     pub expired: u64,
+    /// Streams without what streams count since 7.0, whatever the version of the file that they lie in.
+    pub uncounted: u64,
 }
 
 impl Default for Keyspace {
     fn default() -> Keyspace {
-        Keyspace { lanes: Default::default(), buckets: vec![Sum::default(); BUCKETS], keys: 0, expired: 0 }
+        let buckets = vec![Sum::default(); BUCKETS];
+        Keyspace { lanes: Default::default(), buckets, keys: 0, expired: 0, uncounted: 0 }
     }
 }
 
@@ -151,6 +154,7 @@ impl Keyspace {
         self.each(other, Sum::add);
         self.keys += other.keys;
         self.expired += other.expired;
+        self.uncounted += other.uncounted;
     }
 
     /// What is left without a part of it.
@@ -158,6 +162,7 @@ impl Keyspace {
         self.each(part, Sum::subtract);
         self.keys = self.keys.wrapping_sub(part.keys);
         self.expired = self.expired.wrapping_sub(part.expired);
+        self.uncounted = self.uncounted.wrapping_sub(part.uncounted);
     }
 
     fn each(&mut self, other: &Keyspace, apply: impl Fn(&mut Sum, Sum)) {
@@ -165,6 +170,11 @@ impl Keyspace {
         for (sum, other) in sums.zip(other.lanes.iter().chain(&other.buckets)) {
             apply(sum, *other);
         }
+    }
+
+    /// Whether all its streams count, so that what a server gives back of them has to count the same.
+    pub fn counts(&self) -> bool {
+        self.uncounted == 0
     }
 
     /// In what the two differ.
@@ -227,6 +237,7 @@ struct Aspects {
     meta: u128,
     elements: u64,
     long: bool,
+    uncounted: bool,
 }
 
 /// The hashes of one key and of what it holds, by aspect.
@@ -391,6 +402,7 @@ impl Hasher {
 
     fn settle(&mut self, entry: &Entry<'_>, key: u128, aspects: &Aspects) {
         self.keyspace.keys += 1;
+        self.keyspace.uncounted += u64::from(aspects.uncounted);
         let kind = entry.kind as u64;
         let mut sums = Sum::default();
         self.lane(Lane::Keys, &mut sums, key, [kind]);
@@ -550,6 +562,7 @@ impl Aspects {
                 let numbers = [facts.length, facts.last.ms, facts.last.seq].map(u64::to_le_bytes);
                 let hash = pair(Tag::Facts, numbers.as_flattened(), &[]);
                 self.value = self.value.wrapping_mul(PLACE).wrapping_add(hash);
+                self.uncounted = facts.counters.is_none();
                 if let Some(counters) = facts.counters {
                     let numbers = [counters.greatest_deleted.ms, counters.greatest_deleted.seq, counters.entries_added];
                     let hash = pair(Tag::Counters, numbers.map(u64::to_le_bytes).as_flattened(), &[]);

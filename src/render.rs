@@ -6,7 +6,7 @@
 
 use crate::finding::{Finding, nearest};
 use crate::spec::Text;
-use crate::value::{Bytes, Place};
+use crate::value::{Bytes, Place, urlencoded};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -89,8 +89,8 @@ impl Templates {
                 .iter()
                 .map(|missing| {
                     // A name may first stand in an include; then the including file is the place.
-                    let at = text.find(missing.as_str()).unwrap_or(0);
-                    let place = Place::of_range(&path(&self.folder, name), text, at, at + missing.len());
+                    let (from, to) = used_at(text, missing).unwrap_or((0, 0));
+                    let place = Place::of_range(&path(&self.folder, name), text, from, to);
                     undefined(missing, &place, values)
                 })
                 .collect(),
@@ -177,16 +177,37 @@ fn engine() -> Tera {
     tera
 }
 
-/// A text as it stands in a part of a URL.
-pub fn urlencoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            other => encoded.push_str(&format!("%{other:02X}")),
+/// Where a template first uses a name: as a whole word, within `{{ }}` or `{% %}`.
+fn used_at(text: &str, name: &str) -> Option<(usize, usize)> {
+    let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    while let Some(open) = text.get(from..)?.find("{").map(|at| from + at) {
+        let end = match bytes.get(open + 1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            // Neither is there in a comment.
+            Some(b'#') => {
+                from = open + text.get(open..)?.find("#}")?;
+                continue;
+            }
+            _ => {
+                from = open + 1;
+                continue;
+            }
+        };
+        let close = open + text.get(open..)?.find(end)?;
+        for (at, _) in text.get(open..close)?.match_indices(name) {
+            let (at, behind) = (open + at, open + at + name.len());
+            let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+            // `.max` is a field of something, and not the name.
+            if !is_word(before) && before != Some(&b'.') && !is_word(bytes.get(behind)) {
+                return Some((at, behind));
+            }
         }
+        from = close;
     }
-    encoded
+    None
 }
 
 /// `{{ cache_memory | times(by=1.6) }}`: a whole number, rounded down.

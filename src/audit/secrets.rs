@@ -105,11 +105,7 @@ const SHORTEST: usize = 6;
 
 /// Names of the secrets whose value stands in a text.
 pub(super) fn held<'f>(secrets: &'f BTreeMap<String, Secret>, text: &str) -> Vec<&'f str> {
-    let stands = |secret: &Secret| {
-        let value = String::from_utf8_lossy(secret.reveal());
-        let mut lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST);
-        lines.any(|line| text.contains(line))
-    };
+    let stands = |secret: &Secret| secret.forms(SHORTEST).iter().any(|form| text.contains(form));
     secrets.iter().filter(|(_, secret)| stands(secret)).map(|(name, _)| name.as_str()).collect()
 }
 
@@ -117,9 +113,8 @@ pub(super) fn held<'f>(secrets: &'f BTreeMap<String, Secret>, text: &str) -> Vec
 pub(super) fn concealed(facts: &Facts, text: &str) -> String {
     let mut shown = text.to_owned();
     for secret in facts.secrets.iter().flat_map(BTreeMap::values) {
-        let value = String::from_utf8_lossy(secret.reveal());
-        for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST) {
-            shown = shown.replace(line, HIDDEN);
+        for form in secret.forms(SHORTEST) {
+            shown = shown.replace(&form, HIDDEN);
         }
     }
     shown

@@ -37,6 +37,9 @@ pub struct Manifest {
     pub reason: String,
     /// Taken because a change was about to begin; retention leaves these alone.
     pub change: bool,
+    /// It came as a file, and says nothing of what the server held when it was kept here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
     /// How far it was proven when it was written; see [`state`] for how far by now.
     pub state: State,
     /// What belongs to it and could not be read.
@@ -319,14 +322,19 @@ pub struct Capture {
 }
 
 impl Manifest {
-    /// What is said where a change has taken it. Nobody counted the keys of a copied volume.
-    pub fn kept(&self, proven: &'static str) -> Event {
+    /// What is said where a change has taken it, and drilled it where that was asked for. Nobody counted the keys of a copied
+    /// volume.
+    pub fn kept(&self, drilled: bool) -> Event {
+        let proven = match state(self, &[]) {
+            State::Captured | State::Verified if drilled => State::Drilled,
+            state => state,
+        };
         Event::Kept {
             service: self.service.clone(),
             id: self.id.clone(),
             keys: self.part(SNAPSHOT).map(|_| self.counts.keys),
             bytes: self.plain_bytes(),
-            proven,
+            proven: proven.as_str(),
         }
     }
 

@@ -28,11 +28,13 @@ pub struct Copied {
     pub snapshot_written: Option<u64>,
     /// The same of an append-only file, whole or in parts.
     pub append_only_written: Option<u64>,
+    /// Whether anything else lies there: before 7.0 an append-only file may have any name.
+    pub others: bool,
 }
 
 impl Copied {
     pub fn is_empty(&self) -> bool {
-        self.snapshots.is_empty() && self.append_only_written.is_none()
+        self.snapshots.is_empty() && self.append_only_written.is_none() && !self.others
     }
 
     /// The last snapshot written holds the most; what an append-only file adds to it is not counted.
@@ -60,6 +62,8 @@ pub fn copied(tar: impl Read) -> anyhow::Result<Copied> {
             copied.append_only_written = copied.append_only_written.max(written);
         } else if name.ends_with(".rdb") {
             copied.snapshot_written = copied.snapshot_written.max(written);
+        } else if entry.size() > 0 {
+            copied.others = true;
         }
         if name.ends_with(".rdb") {
             let walked = crate::rdb::walk(entry);

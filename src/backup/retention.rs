@@ -26,6 +26,8 @@ pub struct Candidate {
     pub pinned: bool,
     /// Taken because a change was about to begin.
     pub change: bool,
+    /// It came as a file, from anywhere and any time: it stands in for none that was taken.
+    pub imported: bool,
 }
 
 /// A service whose last try failed, and when.
@@ -86,15 +88,16 @@ pub fn decide(
     if keep.is_empty() {
         return Err(Refusal::KeepsNothing);
     }
-    let mut services: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
+    // Imported ones are counted by themselves.
+    let mut services: BTreeMap<(&str, bool), Vec<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
         if let Some(taken_at) = candidate.taken_at.filter(|at| at.as_second() > now.as_second() + SKEW_SECONDS) {
             return Err(Refusal::FromTheFuture { id: candidate.id.clone(), taken_at: taken_at.to_string() });
         }
-        services.entry(&candidate.service).or_default().push(candidate);
+        services.entry((&candidate.service, candidate.imported)).or_default().push(candidate);
     }
     for failure in failures {
-        let of_service = services.get(failure.service.as_str());
+        let of_service = services.get(&(failure.service.as_str(), false));
         let newest = of_service.and_then(|of| of.iter().filter_map(|candidate| candidate.taken_at).max());
         // One that was taken in the same second may still be the one before.
         if failure.at.is_none_or(|at| newest.is_none_or(|newest| newest.as_second() <= at.as_second())) {

@@ -8,16 +8,20 @@ use crate::commands::plan_file::PlanFile;
 use crate::commands::probe;
 use crate::commands::record::{About, Records};
 use crate::commands::refresh;
-use crate::commands::{Verdict, load, open, plan::refusal_kind};
+use crate::commands::{Verdict, engine_failure, load, open, plan::refusal_kind};
 use crate::desired::Generations;
+use crate::engine::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::ledger::{self, Outcome};
 use crate::model::Environment;
 use crate::plan::Plan;
 use crate::project::Project;
+use crate::state::{Observed, Resource};
 use crate::ui::{Ui, json, text};
-use crate::value::{Name, Sources};
+use crate::value::{Name, ResourceId, ResourceKind, Sources};
 use crate::world::hold::sweep;
+use crate::world::restore::LOADS;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -56,7 +60,7 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: Arguments<'_>) -> Result<
     let (project, sources) = load(cli, ui, &[&environment])?;
     let meant = project.environment(&environment)?;
     if let Some(seed) = &meant.seed
-        && is_new(&project, meant).await?
+        && is_new(ui, &project, meant, arguments.why).await?
     {
         if file.is_some() {
             let message = format!("{environment} is not there yet, and begins with the data of {seed}");
@@ -70,10 +74,52 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: Arguments<'_>) -> Result<
     bring_about(ui, wanted, arguments).await
 }
 
-/// Whether nothing of an environment is there: no container and no volume, nothing of a change that broke off either.
-async fn is_new(project: &Project, environment: &Environment) -> Result<bool, Failure> {
+/// Whether nothing of an environment is there: no container and no volume, nothing of a change that broke off either. What a
+/// seeding left that was killed was never proven, and is removed.
+async fn is_new(ui: &Ui, project: &Project, environment: &Environment, why: Why<'_>) -> Result<bool, Failure> {
     let session = open(project, environment).await?;
-    Ok(session.observed.state.resources.is_empty() && session.observed.is_whole())
+    if session.observed.state.resources.is_empty() {
+        return Ok(session.observed.is_whole());
+    }
+    if of_a_seeding(&session.observed).is_none() {
+        return Ok(false);
+    }
+    // Somebody may be at it; who holds the environment is told, and nothing of it is touched.
+    let session = session.take(ui, project, environment, why).await?;
+    let Some(left) = of_a_seeding(&session.observed) else { return Ok(false) };
+    let (engine, names) = (&session.engine, &session.names);
+    let failed = |error: EngineError| engine_failure(&engine.address, &error);
+    for kind in [ResourceKind::Container, ResourceKind::Volume, ResourceKind::Network] {
+        for id in left.iter().filter(|id| id.kind == kind) {
+            let removed = match kind {
+                ResourceKind::Container => engine.kill_container(&names.of(id)).await,
+                ResourceKind::Volume => engine.remove_volume(&names.of(id)).await,
+                ResourceKind::Network => engine.remove_network(&names.of(id)).await,
+            };
+            removed.map_err(failed)?;
+        }
+    }
+    ui.status(&format!("{} was being given its data when a run ended; that is begun anew", environment.name));
+    Ok(true)
+}
+
+/// All that is there, where it is nothing but what data are loaded with, and the volumes that they are loaded into. A volume that
+/// no loading server and no carrier mounts may hold anything.
+fn of_a_seeding(observed: &Observed) -> Option<Vec<ResourceId>> {
+    let loads = |name: &str| name.strip_suffix(".carrier").unwrap_or(name).ends_with(LOADS);
+    let containers = observed.state.resources.iter().filter_map(|(id, resource)| match resource {
+        Resource::Container(container) if loads(&id.name) => Some(container),
+        _ => None,
+    });
+    let mounted: BTreeSet<&str> =
+        containers.flat_map(|container| container.mounts.values().map(|mount| mount.volume.as_str())).collect();
+    let is_left = |id: &ResourceId| match id.kind {
+        ResourceKind::Container => loads(&id.name),
+        ResourceKind::Network => id.name.ends_with(LOADS),
+        ResourceKind::Volume => mounted.contains(id.name.as_str()),
+    };
+    let all = observed.state.resources.keys();
+    (!mounted.is_empty() && all.clone().all(is_left)).then(|| all.cloned().collect())
 }
 
 /// A project that is to be what runs.
@@ -133,7 +179,9 @@ pub(super) async fn bring_about(ui: &Ui, wanted: Wanted<'_>, arguments: Argument
             refuse(ui, &plan, sources)?;
         }
         if text::plan(&plan) != shown {
-            if (asked || wanted.file.is_some()) && left.is_none() {
+            // Who wrote a plan down or typed a name agreed to that plan; a change that is gone on with was agreed to before, by
+            // whoever began it, and so is carried out for whoever asks for no plan in particular.
+            if wanted.file.is_some() || asked && left.is_none() {
                 let message = format!("{} changed since its plan was made", environment.name);
                 let help = "nothing was changed; run the same command again to see the plan as it is now";
                 return Err(Failure::message(Kind::Refused, message).help(help));

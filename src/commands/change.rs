@@ -2,7 +2,7 @@
 
 use crate::commands::record::{About, Recorder, Records, said};
 use crate::commands::walk::{Walked, Way};
-use crate::commands::{Session, Signals, plan::refusal_kind};
+use crate::commands::{Session, Signals};
 use crate::desired::{self, Desired, Generations};
 use crate::engine::EngineError;
 use crate::failure::{Failure, Kind};
@@ -215,8 +215,7 @@ impl Change<'_> {
         judged.measures = crate::probe::compare(&before, &after);
         let measures = &judged.measures;
         judged.expectations = self.expected.iter().map(|expected| expectation::evaluate(expected, measures)).collect();
-        let was_wrong = crate::probe::violations(&before, environment);
-        let mut findings = crate::probe::fresh(&was_wrong, crate::probe::violations(&after, environment));
+        let mut findings = crate::probe::blamed(&before, &after, environment);
         let missed: Vec<&str> = judged.expectations.iter().filter(|of| !of.met).map(|of| of.text.as_str()).collect();
         if !missed.is_empty() {
             self.ui.status(text::measures(&judged.measures).trim_end());
@@ -256,7 +255,10 @@ impl Change<'_> {
             for kept in kept.into_iter().filter(|kept| ruled(&kept.service)) {
                 let Some(manifest) = repository.get(&kept.id)?.and_then(|listed| listed.manifest) else { continue };
                 if manifest.part(crate::backup::SNAPSHOT).is_some() {
-                    counts.insert(kept.service, probe::keys_of_backup(&repository, &manifest, &environment)?);
+                    // Where nothing on this machine opens it, nobody knows; that is no reason to take a change back.
+                    let counted = probe::keys_of_backup(&repository, &manifest, &environment)
+                        .unwrap_or_else(|failure| Counted { problem: Some(failure.to_string()), ..Counted::default() });
+                    counts.insert(kept.service, counted);
                 }
             }
             Ok::<_, Failure>(counts)
@@ -307,11 +309,12 @@ impl Change<'_> {
                     if !plan.refusals.is_empty() {
                         self.ui.findings(&plan.refusals, self.sources);
                         let message = format!("the plan for {} is refused now", self.environment.name);
-                        return Err(Failure::message(refusal_kind(&plan), message));
+                        // Whatever refuses it, steps were done before.
+                        return Err(Failure::message(Kind::Error, message));
                     }
                 }
-                // What a rehearsal says after an answer was lost says nothing of what was done before it.
-                Some(failure) if failure.kind == Kind::Undone && lost > 0 => {
+                // What a rehearsal or a backup says after an answer was lost says nothing of what was done before it.
+                Some(failure) if matches!(failure.kind, Kind::Undone | Kind::Backup) && lost > 0 => {
                     return Err(Failure { kind: Kind::Error, so_far: None, ..failure });
                 }
                 Some(failure) => return Err(failure),
@@ -393,6 +396,8 @@ impl Change<'_> {
                     if failed.kind == Kind::Backup {
                         self.ui.status(&format!("{failed}; what it holds stays in its volume"));
                         care = Care::BackAsItIs;
+                    } else {
+                        self.ui.status(&failed.to_string());
                     }
                     last = Some(failed);
                 }
@@ -425,16 +430,19 @@ impl Change<'_> {
                 Ok(()) => self.keep_what_came(session, &observed, recorder, &id).await,
                 Err(failure) => Err(failure),
             };
-            if let Err(failure) = held {
-                if failure.kind == Kind::Refused {
-                    return Err(failure);
+            let kept = held.is_ok();
+            match held {
+                Err(failure) if failure.kind == Kind::Refused => return Err(failure),
+                Err(failure) => {
+                    keep.extend(volume);
+                    self.ui.status(&format!("what the new {service} holds could not be backed up: {failure}"));
                 }
-                keep.extend(volume);
-                self.ui.status(&format!(
-                    "what the new {service} holds could not be backed up and stays in its volume: {failure}"
-                ));
+                Ok(()) => {}
             }
-            remains.return_to_old().await?;
+            let left = remains.return_to_old().await?;
+            if !kept {
+                self.ui.status(&format!("of the new {service}: {}", left.say()));
+            }
             self.ui.status(&format!("{service}: the server that ran before serves again"));
         }
         if observed.rehearsed {
@@ -514,6 +522,11 @@ fn undone(failure: Failure) -> Failure {
         // A backup that fails is the first thing to fail.
         Kind::Backup => "nothing was changed",
         _ => "everything is as it was before",
+    };
+    // What it says of itself, such as of a server that was ended before it had saved, goes before that.
+    let so_far = match failure.so_far.as_deref().filter(|own| !own.starts_with("nothing was")) {
+        Some(own) => format!("{own}; {so_far}"),
+        None => so_far.to_owned(),
     };
     Failure { kind, ..failure }.so_far(so_far)
 }

@@ -1,5 +1,6 @@
 //! A copy of an environment that exists for a while alone, from its launch to its end. `run` and `up` are made of this.
 
+use crate::acceptance;
 use crate::apply;
 use crate::commands::backup::named;
 use crate::commands::hold::Why;
@@ -55,11 +56,12 @@ pub(super) struct Copied<'a> {
     until: Until,
     fixtures: BTreeMap<Name, Fixture>,
     turn: Option<Turn>,
+    /// What came of comparing it with the spec, once it was launched.
+    pub verification: Option<Verification>,
 }
 
 /// Everything that somebody who uses a copy wants to know.
 pub(super) struct Launched {
-    pub verification: Verification,
     pub reached: Reached,
     pub variables: BTreeMap<String, Secret>,
 }
@@ -92,6 +94,7 @@ impl<'a> Copied<'a> {
             fixtures.insert(service.clone(), made.map_err(|failure| unusable(service, failure))?);
         }
         let turn = turn(base, signals).await?;
+        let draw = refresh::draw()?;
         let mut until = None;
         for _ in 0..NAMES {
             let random =
@@ -129,10 +132,21 @@ impl<'a> Copied<'a> {
                         let Seed::Refresh(backup) = seed else { continue };
                         let of = (service, backup.as_deref());
                         let into = (&environment, &session);
-                        let made = refresh::fixture((ui, signals), project, sources, into, of).await;
+                        let made = refresh::fixture((ui, signals), project, sources, into, of, &draw).await;
                         fixtures.insert(service.clone(), made.map_err(|failure| unusable(service, failure))?);
                     }
-                    return Ok(Copied { ui, project, sources, environment, session, engine, until, fixtures, turn });
+                    return Ok(Copied {
+                        ui,
+                        project,
+                        sources,
+                        environment,
+                        session,
+                        engine,
+                        until,
+                        fixtures,
+                        turn,
+                        verification: None,
+                    });
                 }
                 Err(failure) if failure.kind == Kind::Refused => {}
                 Err(failure) => return Err(failure),
@@ -153,7 +167,7 @@ impl<'a> Copied<'a> {
     /// Launches it, waits until everything answers, and looks whether it is what the spec says.
     pub async fn launch(&mut self, signals: &Signals) -> Result<Launched, Failure> {
         let began = Instant::now();
-        let Copied { ui, project, sources, environment, session, fixtures, .. } = self;
+        let Copied { ui, project, sources, environment, session, fixtures, turn, verification, .. } = self;
         let plan = session.plan(project, environment)?;
         changes::refuse(ui, &plan, sources)?;
         let live = Live {
@@ -177,7 +191,7 @@ impl<'a> Copied<'a> {
         let stop = || signals.heard().is_some();
         let outcome = apply::run(&plan, &world, &listener, &stop).await;
         drop(listener);
-        self.turn = None;
+        *turn = None;
         if let Some(number) = signals.heard() {
             return Err(Failure::message(Kind::Signal(number), "stopped by a signal while it was launched"));
         }
@@ -188,10 +202,12 @@ impl<'a> Copied<'a> {
             session.observe_again(environment),
             present::addresses(&session.engine, &session.names, environment)
         );
-        let mut verification = parity::drift(Side { want: &session.desired, have: &observed? });
+        let verification = verification.insert(parity::drift(Side { want: &session.desired, have: &observed? }));
         verification.accept(&project.spec.accept, store::today());
+        // They are about environments that last: one that fits nothing here may be needed there.
+        verification.findings.retain(|finding| finding.rule != acceptance::RULE);
         if !verification.is_right(false) {
-            ui.status(text::verification(&verification, sources).trim_end());
+            ui.status(text::verification(verification, sources).trim_end());
             let message = format!("{} is not as the spec says", environment.name);
             return Err(Failure::message(Kind::Error, message));
         }
@@ -203,7 +219,7 @@ impl<'a> Copied<'a> {
         let services = text::plural(environment.services.len(), "service");
         let seconds = began.elapsed().as_secs_f64();
         ui.status(&format!("{}: {services} ready after {seconds:.1} s", environment.name));
-        Ok(Launched { verification, reached, variables })
+        Ok(Launched { reached, variables })
     }
 
     /// Why it is not held by this run any more, where that is so.

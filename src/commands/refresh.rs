@@ -87,8 +87,14 @@ async fn refresh(
         session.conclude(ui, project, environment).await?;
         session.decided()?;
     }
-    let salt = salt(plan)?;
-    let asked = Asked { environment, session: &session, plan, secret: &secret, salt: &salt };
+    let named: Vec<&Name> = services.iter().collect();
+    match cold::moves_alone(project, environment, &session, &named).await {
+        // What it would come to is worth knowing all the same.
+        Err(failure) if arguments.dry_run => ui.status(&failure.to_string()),
+        alone => alone?,
+    }
+    let draw = draw()?;
+    let asked = Asked { environment, session: &session, plan, secret: &secret, salt: salt(plan, &draw) };
     let mut prepared = Vec::new();
     for (service, origin) in services.iter().zip(origins) {
         prepared.push(asked.prepare(service, origin).await?);
@@ -261,7 +267,9 @@ async fn newest(project: &Project, from: &Environment, service: &Name) -> Result
     let found = tokio::task::spawn_blocking(move || -> Result<Option<String>, Failure> {
         let listed = Repository::open(&root, &of)?.list()?;
         let fits = |backup: &&crate::backup::Listed| {
-            let is_of = readable(backup).is_ok_and(|manifest| manifest.service == wanted.as_str());
+            // What came as a file is as old as it may be: it has to be named.
+            let is_of =
+                readable(backup).is_ok_and(|manifest| manifest.service == wanted.as_str() && !manifest.imported);
             is_of && backup.state.is_proven()
         };
         Ok(listed.iter().rev().find(fits).map(|backup| backup.id.clone()))
@@ -304,6 +312,7 @@ pub(super) async fn fixture(
     sources: &Sources,
     (environment, session): (&Environment, &Session),
     (service, backup): (&Name, Option<&str>),
+    draw: &Draw,
 ) -> Result<Fixture, Failure> {
     let plan = plan(environment)?;
     let arguments = RefreshArguments {
@@ -314,8 +323,7 @@ pub(super) async fn fixture(
     let secret = secret(project, environment, plan)?;
     services(session, environment, plan, Some(service.as_str()), false)?;
     let origin = origin(ui, project, &from, service, &arguments).await?;
-    let salt = salt(plan)?;
-    let asked = Asked { environment, session, plan, secret: &secret, salt: &salt };
+    let asked = Asked { environment, session, plan, secret: &secret, salt: salt(plan, draw) };
     let place = asked.place(service, &origin)?;
     // Whoever makes the same is waited for.
     let _turn = match &place {
@@ -364,12 +372,16 @@ fn unasked(environment: &Environment, from: &str) -> RefreshArguments {
     }
 }
 
-/// What makes masks differ from one refresh to the next, where that is wanted.
-fn salt(plan: &RefreshPlan) -> Result<Vec<u8>, Failure> {
-    if plan.stable {
-        return Ok(Vec::new());
-    }
-    store::random::<16>().map(Vec::from).map_err(|error| Failure::new(Kind::Error, error))
+/// What makes masks differ from one refresh to the next, where that is wanted. All servers of one refresh share it, so that
+/// what one refers to is still found in another.
+pub(super) type Draw = [u8; 16];
+
+pub(super) fn draw() -> Result<Draw, Failure> {
+    store::random().map_err(|error| Failure::new(Kind::Error, error))
+}
+
+fn salt<'d>(plan: &RefreshPlan, draw: &'d Draw) -> &'d [u8] {
+    if plan.stable { &[] } else { draw }
 }
 
 /// What all services are prepared with.
@@ -393,12 +405,14 @@ struct Prepared {
 impl Asked<'_> {
     /// Where what is made of this is kept, and under which name; `None` for what another moment makes something else of.
     fn place(&self, service: &Name, origin: &Origin) -> Result<Option<(Shelf, String)>, Failure> {
-        let (_, server) = cold::meant(self.session, service)?;
+        let (wanted, server) = cold::meant(self.session, service)?;
+        // What fits one server is not said to fit another.
+        let server = format!("{:?}", cold::facts(wanted, server, 0));
         // One that was drawn for this run alone makes nothing, and would be another name each time.
         let secret = if self.plan.secret.is_some() { self.secret.reveal() } else { &[] };
         let rules = Rules::of(self.plan, &self.environment.keys, service, secret, self.salt);
         let source = serde_json::to_string(&*origin.manifest).map_err(|error| Failure::new(Kind::Error, error))?;
-        let name = rules.name(&source, server).filter(|_| self.plan.stable);
+        let name = rules.name(&source, &server).filter(|_| self.plan.stable);
         Ok(name.and_then(|name| Some((Shelf::of_user()?, name))))
     }
 

@@ -9,7 +9,7 @@ use crate::commands::{Signals, Verdict, load};
 use crate::failure::{Failure, Kind};
 use crate::finding::Finding;
 use crate::parity::Verification;
-use crate::report::{Form, Report};
+use crate::report::{Form, Report, junit};
 use crate::store;
 use crate::store::{child, files};
 use crate::ui::{Ui, json, text};
@@ -29,12 +29,8 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: &RunArguments) -> Result<
     let wanted = Wanted { base: &arguments.environment, stays, seeds: &arguments.seeds, verb: "run" };
     let mut copied = Copied::begin(ui, &project, &sources, &wanted, &signals).await?;
     let swept = copied.sweeping();
-    let mut report = None;
     let result = match copied.launch(&signals).await {
-        Ok(Launched { verification, variables, .. }) => {
-            report = Some(verification);
-            follow(&arguments.command, &variables, &signals).await
-        }
+        Ok(Launched { variables, .. }) => follow(&arguments.command, &variables, &signals).await,
         Err(failure) => Err(failure),
     };
     if let Some(why) = copied.lost() {
@@ -48,7 +44,7 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: &RunArguments) -> Result<
         copied.show_last_lines().await;
     }
     let kept = match &arguments.artifacts {
-        Some(folder) => artifacts(&copied, folder, report.as_ref(), &result).await,
+        Some(folder) => artifacts(&copied, folder, &result).await,
         None => Ok(()),
     };
     let sweeper = copied.sweeping();
@@ -125,12 +121,7 @@ fn ended(shown: &str, status: ExitStatus) -> Ended {
 }
 
 /// What somebody who looks at a failed run later wants to have.
-async fn artifacts(
-    copied: &Copied<'_>,
-    folder: &Path,
-    verification: Option<&Verification>,
-    result: &Result<Ended, Failure>,
-) -> Result<(), Failure> {
+async fn artifacts(copied: &Copied<'_>, folder: &Path, result: &Result<Ended, Failure>) -> Result<(), Failure> {
     let unwritten = |error: anyhow::Error| {
         Failure::new(Kind::Error, error.context(format!("could not keep artifacts in `{}`", folder.display())))
     };
@@ -142,6 +133,7 @@ async fn artifacts(
         write(&format!("{service}.log"), &copied.log(service).await)?;
     }
     let at = store::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let verification = copied.verification.as_ref();
     let nothing = Verification::of_unread(copied.name().as_str(), "it was not launched");
     let mut report =
         Report::of_verification(verification.unwrap_or(&nothing), copied.environment.stack.as_str(), false, &at);
@@ -151,7 +143,7 @@ async fn artifacts(
         Ok(Ended { said, .. }) => Some(said.clone()),
         Err(failure) => Some(failure.to_string()),
     };
-    report.findings.extend(problem.map(|problem| Finding::error("command", problem)));
+    report.findings.extend(problem.map(|problem| Finding::error(junit::COMMAND, problem)));
     write("junit.xml", &report.render(Form::Junit))?;
     match verification {
         Some(verification) => write("verify.json", &json::text(verification)),

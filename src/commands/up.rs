@@ -6,11 +6,10 @@ use crate::commands::{Signals, Verdict, load};
 use crate::failure::{Failure, Kind};
 use crate::ledger::note::shell;
 use crate::model;
-use crate::render::urlencoded;
 use crate::store;
 use crate::store::files;
 use crate::ui::{Ui, text};
-use crate::value::Secret;
+use crate::value::{Secret, urlencoded};
 use std::collections::BTreeMap;
 use std::path::Path;
 

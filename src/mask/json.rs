@@ -42,10 +42,14 @@ pub fn mask(
     leaf: &mut dyn FnMut(Leaf<'_>),
 ) -> Result<(), Wrong> {
     let mut walk = Walk { text, at: 0, keyed, into, leaf, room: Vec::new(), depth: 0 };
-    let ways = paths
-        .iter()
-        .map(|(number, path, masker)| Way { number: *number, steps: &path.steps, masker, leaves: false })
-        .collect();
+    let mut ways = Ways::new();
+    for (number, path, masker) in paths {
+        ways.push(Way { number: *number, steps: &path.steps, masker, leaves: false });
+        // Of a text that is nothing but a leaf, that is the leaf.
+        if path.steps == [Step::Deep, Step::Any] {
+            ways.push(Way { number: *number, steps: &[], masker, leaves: true });
+        }
+    }
     walk.space();
     walk.value(&ways)?;
     walk.space();

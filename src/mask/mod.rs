@@ -15,7 +15,7 @@ pub mod survey;
 
 use crate::model::behaviour::KeyRule;
 use crate::model::refresh::{Copy, Deed, Masker, Piece, RefreshPlan, Share, Ttl, Unmatched};
-use crate::value::{Glob, Name, ServerVersion};
+use crate::value::{Glob, Name};
 use keyed::Keyed;
 
 /// Names of keys that make something happen rather than keep something: queues of jobs, whose copies would be carried out
@@ -101,14 +101,14 @@ impl Rules {
         }
     }
 
-    /// A name for what these rules make of a source that is told so, for a server of this version; `None` where it is something
-    /// else at another moment.
-    pub fn name(&self, source: &str, server: ServerVersion) -> Option<String> {
+    /// A name for what these rules make of a source and for a server that are told so; `None` where it is something else at
+    /// another moment.
+    pub fn name(&self, source: &str, server: &str) -> Option<String> {
         let moves =
             |rule: &Rule| matches!(&rule.deed, Some(Deed::Copy(copy)) if !matches!(copy.ttl, Ttl::Keep | Ttl::Never));
         let Rules { rules, unmatched, canaries, .. } = self;
         let version = env!("CARGO_PKG_VERSION");
-        let told = || format!("{version} {source} {server:?} {rules:?} {unmatched:?} {canaries:?}");
+        let told = || format!("{version} {source} {server} {rules:?} {unmatched:?} {canaries:?}");
         (!rules.iter().any(moves)).then(|| self.keyed.label(&told()))
     }
 

@@ -5,7 +5,8 @@ use crate::mask::canary::{Found, Scanned, Where};
 use crate::mask::pass::Problem;
 use crate::mask::survey::{Counted, Equation, Surveyed};
 use crate::mask::{Rule, Rules};
-use crate::model::refresh::{Deed, Unmatched};
+use crate::model::refresh::{Deed, Masker, Unmatched};
+use crate::rdb::Type;
 use crate::value::bytes::about;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -219,13 +220,25 @@ pub fn findings(rules: &Rules, surveyed: &Surveyed) -> Vec<Finding> {
             });
             continue;
         }
-        for (part, texts) in copy.parts.iter().zip(&counted.parts) {
+        // What is kept hides nothing by being written wrong.
+        let hiding = copy.parts.iter().zip(&counted.parts).filter(|(part, _)| part.masker != Masker::Keep);
+        for (part, texts) in hiding {
             if texts.masked + texts.unchanged == 0 && counted.masked > 0 && !copy.optional {
                 let what =
                     format!("the rule `{pattern}` masks `{}`, which none of {} keys has", part.text, counted.masked);
                 let help = "mend its name, or write `optional: yes` where there may be none";
                 findings.push(Finding::error("refresh-nothing", what).help(help));
             }
+        }
+    }
+    for (rule, counted) in rules.rules.iter().zip(&survey.rules) {
+        let sets = counted.types.get(Type::Zset.name()).copied().unwrap_or(0);
+        if sets > 0 && counted.masked > 0 {
+            let what = format!(
+                "the scores of {sets} sorted sets of `{}` stay as they are; a position of `GEOADD` is a score",
+                rule.pattern
+            );
+            findings.push(Finding::warning("refresh-score", what).help("write `refresh: drop` where they are private"));
         }
     }
     for equation in surveyed.algebra().into_iter().filter(|equation| !equation.holds) {

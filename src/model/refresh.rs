@@ -221,6 +221,7 @@ impl Resolver<'_, '_> {
             }
         });
         let secret = spec.secret.as_ref().and_then(|secret| self.text(secret));
+        let secret = secret.filter(|secret| self.secret_name(secret).is_some());
         if let Some(written) = secret.as_ref().filter(|secret| secrets.contains(&secret.value)) {
             let message = format!("`{}` is a secret of a service as well, which could undo the masks", written.value);
             let help = "name a secret that nothing but the refresh uses";

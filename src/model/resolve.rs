@@ -10,7 +10,7 @@ use crate::render::{Expressions, Templates, Values};
 use crate::spec::environment::EnvironmentSpec;
 use crate::spec::lock::Lock;
 use crate::spec::{AppSpec, BackupSpec, Bound, Difference, RedisSpec, ServiceSpec, Spec, Text, UserSpec, ValueKind};
-use crate::value::{Bytes, Name, Place, ServerVersion, Span};
+use crate::value::{Bytes, Located, Name, Place, ServerVersion, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a Redis needs beside its `maxmemory`: buffers, fragmentation, and pages copied while it saves.
@@ -102,6 +102,7 @@ fn values(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeMap<String, 
         };
         match value(difference.kind, text) {
             Ok(value) => {
+                readable(difference, findings);
                 bounds(inputs, name, difference, &value, findings);
                 values.insert(name.clone(), value);
             }
@@ -144,6 +145,28 @@ fn value(kind: ValueKind, text: &Text) -> Result<Value, Finding> {
         ValueKind::Text => None,
     };
     Ok(Value { kind, text: text.value.clone(), number, place: text.place.clone() })
+}
+
+/// A bound that does not read would be none.
+fn readable(difference: &Difference, findings: &mut Vec<Finding>) {
+    let of_value = |bound: &Option<Located<Bound>>| match bound {
+        Some(Located { value: Bound::Value(text), place }) => Some(Text::new(text.clone(), place.clone())),
+        _ => None,
+    };
+    let pair = difference.between.iter().flat_map(|(low, high)| [low.clone(), high.clone()]);
+    let written: Vec<Text> =
+        pair.chain([of_value(&difference.at_least), of_value(&difference.at_most)].into_iter().flatten()).collect();
+    let shares = [&difference.at_least, &difference.at_most].into_iter().flatten();
+    if difference.kind == ValueKind::Text {
+        let places = written.iter().map(|text| &text.place).chain(shares.map(|bound| &bound.place));
+        for place in places {
+            let message = "a text is neither less nor more than another";
+            findings
+                .push(Finding::error("constraint", message).at(place).help("write `one_of: [...]`, or another `type`"));
+        }
+        return;
+    }
+    findings.extend(written.iter().filter_map(|text| value(difference.kind, text).err()));
 }
 
 fn bounds(inputs: &Inputs<'_>, name: &str, difference: &Difference, value: &Value, findings: &mut Vec<Finding>) {
@@ -428,7 +451,7 @@ impl Resolver<'_, '_> {
     }
 
     /// A secret's name becomes part of a path and of an environment variable.
-    fn secret_name(&mut self, name: &Written<String>) -> Option<()> {
+    pub(super) fn secret_name(&mut self, name: &Written<String>) -> Option<()> {
         let fits = !name.value.is_empty()
             && name.value.len() <= 64
             && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

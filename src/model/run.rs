@@ -4,10 +4,10 @@
 use crate::finding::{Finding, nearest};
 use crate::model::resolve::{self, Resolver};
 use crate::model::{Environment, Kind, Service, ephemeral};
-use crate::render::{Expressions, Values, urlencoded};
+use crate::render::{Expressions, Values};
 use crate::spec::Text;
 use crate::spec::run::RunSpec;
-use crate::value::{Name, Secret, Span};
+use crate::value::{Name, Secret, Span, urlencoded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

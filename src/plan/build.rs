@@ -14,6 +14,9 @@ use crate::state::{Container, Observed, Resource, Role, State, Value, Volume};
 use crate::value::{Bytes, Name, ResourceId, ResourceKind, ServerVersion};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How the image ends of a service that the lock has none for.
+const NOT_LOCKED: &str = "(not locked)";
+
 /// How careful a plan is with data that nobody has a copy of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Care {
@@ -113,6 +116,7 @@ fn steps(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>, care: 
     builder.dropped_settings();
     builder.backups(delete_data);
     builder.downgrades();
+    builder.unversioned();
     builder.taken();
     builder.images();
     builder.rehearsal();
@@ -120,6 +124,7 @@ fn steps(have: &Observed, want: &Desired, delete_data: &BTreeSet<String>, care: 
     builder.volumes();
     builder.files(delete_data);
     builder.services();
+    builder.rests();
     builder.removals(delete_data);
     Plan {
         format: 1,
@@ -198,8 +203,8 @@ impl Builder<'_> {
     fn dropped_settings(&mut self) {
         for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
             let name = facts.name.as_str();
-            let stays = self.want.state.container(name).is_some();
-            if !stays || !self.have.state.container(name).is_some_and(|had| had.running) {
+            let starts = self.want.state.container(name).is_some_and(|wanted| wanted.running);
+            if !starts || !self.have.state.container(name).is_some_and(|had| had.running) {
                 continue;
             }
             let (before, after) = (conf(&self.have.state, name), conf(&self.want.state, name));
@@ -269,6 +274,39 @@ impl Builder<'_> {
                 finding.place = self.want.origin(id, "image").and_then(|origin| origin.place.clone());
                 self.refusals.push(finding);
             }
+        }
+    }
+
+    /// A server of which nobody knows what it reads would start on the only copy of what another one wrote.
+    fn unversioned(&mut self) {
+        for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
+            let name = facts.name.as_str();
+            let (Some(had), Some(wanted)) = (self.have.state.container(name), self.want.state.container(name)) else {
+                continue;
+            };
+            let data = self.want.data_volume(&facts.name);
+            let stays = had.mounts.values().any(|mount| mount.volume == data);
+            // What is in no lock is refused for that.
+            let locked = !wanted.image.ends_with(NOT_LOCKED);
+            let unknown = locked && had.image != wanted.image && version_of(wanted).is_none();
+            let holds = match self.have.vitals.get(name) {
+                Some(vitals) => vitals.keys > 0 || vitals.unreadable.is_some(),
+                // On the way back it is the new one that stopped, maybe since it could not read what is there.
+                None => had.started && self.care == Care::Full,
+            };
+            if !(wanted.running && stays && unknown && holds) {
+                continue;
+            }
+            let id = ResourceId::container(name);
+            let before = version_of(had).map_or_else(|| "the one before it".to_owned(), |before| before.to_string());
+            let message = format!(
+                "image `{}` does not say which server it is, and so not whether it loads what {before} holds in {id}",
+                facts.image
+            );
+            let help = "use one that sets REDIS_VERSION or VALKEY_VERSION, or write its `server:` into stack.lock";
+            let mut finding = Finding::error("server-version", message).about(id.to_string()).help(help);
+            finding.place = self.want.origin(&id, "image").and_then(|origin| origin.place.clone());
+            self.refusals.push(finding);
         }
     }
 
@@ -367,7 +405,7 @@ impl Builder<'_> {
     }
 
     fn refuse_image(&mut self, facts: &ServiceFacts, image: &str) {
-        let (message, help) = if image.ends_with("(not locked)") {
+        let (message, help) = if image.ends_with(NOT_LOCKED) {
             (
                 format!("image `{}` is not in stack.lock", facts.image),
                 "run `lockstep lock`, and commit the file it writes",
@@ -585,6 +623,9 @@ impl Builder<'_> {
             let Some(had) = self.have.state.container(name).filter(|had| had.running || had.restarting) else {
                 continue;
             };
+            if self.is_to_rest(name) {
+                continue;
+            }
             let mut changes = self.changes_of(&id);
             if !had.running {
                 changes.retain(|change| !is_of_process(change));
@@ -615,6 +656,7 @@ impl Builder<'_> {
         self.want.services.values().any(|facts| {
             facts.role == Role::Redis
                 && self.want.data_volume(&facts.name) == volume.name
+                && !self.is_to_rest(facts.name.as_str())
                 && !self.have.state.container(facts.name.as_str()).is_some_and(|had| had.running)
         })
     }
@@ -627,6 +669,9 @@ impl Builder<'_> {
             let Some(had) = self.have.state.container(name).filter(|had| had.running && had.server.is_some()) else {
                 continue;
             };
+            if self.is_to_rest(name) {
+                continue;
+            }
             let changes = self.changes_of(&id);
             let worst = self.worst(facts, &changes);
             // A limit that grows has to be there before the server may use it.
@@ -722,7 +767,7 @@ impl Builder<'_> {
 
     /// A service that keeps running while one that it needs starts anew has to come back to it.
     fn wait_for_needs(&mut self, facts: &ServiceFacts) {
-        if self.want.state.container(facts.name.as_str()).is_none() {
+        if !self.want.state.container(facts.name.as_str()).is_some_and(|wanted| wanted.running) {
             return;
         }
         let own = Milestone::Ready(facts.name.to_string());
@@ -756,10 +801,15 @@ impl Builder<'_> {
         let Some(had) = had else {
             let causes = self.causes(&changes);
             let created = self.create(&id, &container, [], causes.clone(), Effect::Create);
-            before_start.push(Some(created));
-            self.start(facts, &id, before_start, causes, Effect::Create, Risk::None);
+            if container.running {
+                before_start.push(Some(created));
+                self.start(facts, &id, before_start, causes, Effect::Create, Risk::None);
+            }
             return;
         };
+        if !container.running {
+            return;
+        }
         if !had.running {
             // A process that does not run has no settings to differ; it will read its files.
             changes.retain(|change| !is_of_process(change));
@@ -851,6 +901,48 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a service is meant to be there and not to run, which only the way back means: of one that did not run before.
+    fn is_to_rest(&self, name: &str) -> bool {
+        self.want.state.container(name).is_some_and(|wanted| !wanted.running)
+    }
+
+    /// Ends what is not meant to run, and makes it what it was. What needs a server ends before it, or answers before it goes.
+    fn rests(&mut self) {
+        for facts in by_need(&self.want.services).into_iter().rev() {
+            let name = facts.name.as_str();
+            let (Some(had), Some(wanted)) = (self.have.state.container(name), self.want.state.container(name)) else {
+                continue;
+            };
+            if wanted.running {
+                continue;
+            }
+            let id = ResourceId::container(name);
+            let mut changes = self.changes_of(&id);
+            changes.retain(|change| !is_of_process(change));
+            let replaced = changes.iter().any(|change| effect::of(change) == Means::Replace);
+            let (means, cost) = if replaced { (Means::Replace, Effect::Replace) } else { (Means::Start, Effect::Stop) };
+            let causes = self.causes(changes.iter().filter(|change| effect::of(change) == means));
+            let needing = self.want.services.values().filter(|other| other.needs.contains(&facts.name));
+            let needing = needing.map(|other| other.name.to_string());
+            let needing = needing.flat_map(|other| [Milestone::Stopped(other.clone()), Milestone::Ready(other)]);
+            let own = self.steps.iter().filter(|step| step.resource == id).map(|step| Some(step.number));
+            let mut after: Vec<Option<u32>> = own.chain(needing.map(|milestone| self.reached(milestone))).collect();
+            // One that crashed over and over before may do so again.
+            if had.running || had.restarting && (replaced || !wanted.restarting) {
+                let risk = self.restart_risk(name, had);
+                let stopped = self.step(Action::Stop, &id, after.clone(), causes.clone(), cost, risk);
+                self.done.insert(Milestone::Stopped(name.to_owned()), stopped);
+                after.push(Some(stopped));
+            }
+            if replaced {
+                let removed = self.step(Action::Remove, &id, after, causes.clone(), cost, Risk::None);
+                self.create(&id, wanted, [Some(removed)], causes, cost);
+            } else if changes.iter().any(|change| effect::of(change) == Means::Update) {
+                self.update(&id, &changes, after);
+            }
+        }
+    }
+
     /// The volume that a running Redis is handed over to: one that is only made now.
     fn handed_over_to(&self, facts: &ServiceFacts, had: &Container) -> Option<String> {
         let volume = self.want.data_volume(&facts.name);
@@ -910,7 +1002,8 @@ impl Builder<'_> {
             return Risk::ColdCache { keys: vitals.keys, bytes: vitals.used_memory_bytes };
         }
         // What it loads again has to fit what it is then allowed.
-        want.map_or(Risk::None, |want| self.setting_risk(name, want, "maxmemory", setting("maxmemory")))
+        let again = want.filter(|want| want.running);
+        again.map_or(Risk::None, |want| self.setting_risk(name, want, "maxmemory", setting("maxmemory")))
     }
 
     /// What is there and not meant: containers first, then networks and volumes. Data stays unless it is named.

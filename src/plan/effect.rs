@@ -16,6 +16,7 @@ pub enum Means {
     Users,
     /// The engine changes it in place.
     Update,
+    /// The process starts; on the way back, also ends.
     Start,
     Restart,
     Replace,

@@ -126,6 +126,8 @@ pub enum Action {
 pub enum Effect {
     /// Nothing notices.
     Live,
+    /// The process stops and stays so.
+    Stop,
     /// The process stops and starts.
     Restart,
     /// The container is taken away and made anew.
@@ -140,6 +142,7 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Effect::Live => "live",
+            Effect::Stop => "stop",
             Effect::Restart => "restart",
             Effect::Replace => "replace",
             Effect::Create => "create",

@@ -1,6 +1,6 @@
 //! What a capture shows that the spec does not want: bounds of probes, and rules for keys.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::measure::Unit;
 use crate::model::Environment;
 use crate::model::behaviour::{Ask, KeyRule, Lifetime, Probe};
@@ -42,14 +42,32 @@ pub fn violations(capture: &Capture, environment: &Environment) -> Vec<Finding> 
     findings
 }
 
-/// Of what is wrong now, what was not wrong before: the part that a change can be blamed for.
-pub fn fresh(before: &[Finding], after: Vec<Finding>) -> Vec<Finding> {
+/// What a change can be blamed for: of what is wrong after it, what was not wrong before.
+///
+/// What did not run before was not wrong, it was not there. What nobody could count before is told, and no reason to take the
+/// change back.
+pub fn blamed(before: &Capture, after: &Capture, environment: &Environment) -> Vec<Finding> {
+    let ran = |service: &str| before.lives.get(service).is_some_and(|life| life.running);
+    let mut seen = before.clone();
+    seen.probes.retain(|name, _| environment.probes.get(name).is_some_and(|probe| ran(probe.on.as_str())));
+    seen.servers.retain(|service, _| ran(service));
+    let was_wrong = violations(&seen, environment);
     let known = |finding: &Finding| {
-        before.iter().any(|other| {
+        was_wrong.iter().any(|other| {
             other.rule == finding.rule && other.subject == finding.subject && other.severity <= finding.severity
         })
     };
-    after.into_iter().filter(|finding| !known(finding)).collect()
+    let mut findings: Vec<Finding> =
+        violations(after, environment).into_iter().filter(|finding| !known(finding)).collect();
+    let counted = |service: &str| before.keys.get(service).is_some_and(|counted| counted.problem.is_none());
+    let mut uncounted = Capture { keys: after.keys.clone(), ..Capture::default() };
+    uncounted.keys.retain(|service, _| ran(service) && !counted(service));
+    let uncounted = violations(&uncounted, environment);
+    for finding in findings.iter_mut().filter(|finding| uncounted.contains(finding)) {
+        finding.severity = Severity::Warning;
+        finding.help = Some("the keys were not counted before the change, so it may have been so all along".to_owned());
+    }
+    findings
 }
 
 fn keys_of(count: u64) -> String {

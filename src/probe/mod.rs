@@ -14,7 +14,7 @@ mod watch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use bounds::{fresh, violations};
+pub use bounds::{blamed, violations};
 pub use compare::{compare, measures};
 pub use watch::{Sight, Watched, cooled, line_refused, lived};
 

@@ -3,11 +3,16 @@
 //! Written so that both common schemas take it: that of Ant's reports (Windy Road), which wants every attribute and the
 //! three elements around the cases, and that of Jenkins, which wants the same names and is laxer.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::parity::{LEVELS, Level, Row, Standing};
 use crate::report::escape::{clean, markup};
 use crate::report::{Report, moment};
 use std::fmt::Write as _;
+
+/// The rule of a finding that says how a command ended which ran beside what was compared.
+pub const COMMAND: &str = "command";
+/// The suite of what belongs to no environment.
+const OWN: &str = "spec";
 
 /// One case and what came of it.
 struct Case {
@@ -36,10 +41,12 @@ pub fn junit(report: &Report) -> String {
     for (id, row) in report.matrix.iter().enumerate() {
         suite(&mut xml, id, &row.environment, report, &cases(report, row), row.read_at.as_deref());
     }
-    let own: Vec<&Finding> = report.findings.iter().filter(|finding| finding.seen.is_none()).collect();
-    let result = failed(&own).unwrap_or(Result::Passed);
-    let cases = [Case { name: "acceptances hold and are needed".to_owned(), result }];
-    suite(&mut xml, report.matrix.len(), "spec", report, &cases, None);
+    let own = report.findings.iter().filter(|finding| finding.seen.is_none());
+    let (commands, own): (Vec<&Finding>, Vec<&Finding>) = own.partition(|finding| finding.rule == COMMAND);
+    let result = failed(report, &own).unwrap_or(Result::Passed);
+    let mut cases = vec![Case { name: "acceptances hold and are needed".to_owned(), result }];
+    cases.extend(failed(report, &commands).map(|result| Case { name: "the command succeeds".to_owned(), result }));
+    suite(&mut xml, report.matrix.len(), OWN, report, &cases, None);
     xml.push_str("</testsuites>\n");
     xml
 }
@@ -85,7 +92,7 @@ fn suite(xml: &mut String, id: usize, name: &str, report: &Report, cases: &[Case
             ">\n      <{element} type=\"{kind}\" message=\"{message}\">{text}</{element}>\n    </testcase>"
         );
     }
-    let _ = writeln!(xml, "    <system-out>{}</system-out>", markup(&accepted(report, name)).replace("&#10;", "\n"));
+    let _ = writeln!(xml, "    <system-out>{}</system-out>", markup(&output(report, name)).replace("&#10;", "\n"));
     let _ = writeln!(xml, "    <system-err></system-err>\n  </testsuite>");
 }
 
@@ -114,13 +121,15 @@ fn result(report: &Report, row: &Row, level: Level) -> Result {
                 let seen = finding.seen.as_ref();
                 seen.is_some_and(|seen| seen.environment == row.environment && seen.level == level.as_str())
             });
-            failed(&of.collect::<Vec<_>>()).unwrap_or(Result::Passed)
+            failed(report, &of.collect::<Vec<_>>()).unwrap_or(Result::Passed)
         }
     }
 }
 
-/// Findings as one result: an error where none of them is more than unknown.
-fn failed(findings: &[&Finding]) -> Option<Result> {
+/// Findings as one result: an error where none of them is more than unknown. A case fails of what makes the command fail;
+/// what is only warned of stands in the output of its suite.
+fn failed(report: &Report, findings: &[&Finding]) -> Option<Result> {
+    let findings: Vec<&Finding> = findings.iter().copied().filter(|finding| counts(report, finding)).collect();
     let first = findings.iter().find(|finding| finding.rule != "unknown").or(findings.first())?;
     let message = match findings.len() {
         1 => first.message.clone(),
@@ -131,6 +140,10 @@ fn failed(findings: &[&Finding]) -> Option<Result> {
         "unknown" => Result::Errored { message, text },
         _ => Result::Failed { message, text },
     })
+}
+
+fn counts(report: &Report, finding: &Finding) -> bool {
+    report.strict || finding.severity == Severity::Error
 }
 
 /// All that is known of a finding, in lines.
@@ -154,13 +167,18 @@ fn block(finding: &Finding) -> String {
     text
 }
 
-fn accepted(report: &Report, environment: &str) -> String {
-    let of = report
-        .accepted
-        .iter()
-        .filter(|accepted| accepted.finding.seen.as_ref().is_some_and(|seen| seen.environment == environment));
-    of.map(|accepted| format!("accepted until {}: {} ({})\n", accepted.until, accepted.finding.message, accepted.why))
-        .collect()
+/// What a suite says beside its cases: what is accepted, and what is only warned of.
+fn output(report: &Report, suite: &str) -> String {
+    let is_of = |finding: &Finding| match &finding.seen {
+        Some(seen) => seen.environment == suite,
+        None => suite == OWN,
+    };
+    let accepted = report.accepted.iter().filter(|accepted| is_of(&accepted.finding));
+    let accepted = accepted.map(|accepted| {
+        format!("accepted until {}: {} ({})\n", accepted.until, accepted.finding.message, accepted.why)
+    });
+    let warned = report.findings.iter().filter(|finding| is_of(finding) && !counts(report, finding));
+    accepted.chain(warned.map(|finding| format!("warning: {}\n", finding.message))).collect()
 }
 
 /// A value whose white space the schemas would collapse, and that may not be empty.

@@ -72,6 +72,8 @@ pub struct Report {
     pub note: String,
     /// When it was made: RFC 3339, UTC.
     pub at: String,
+    /// Whether a warning counts like an error.
+    pub strict: bool,
     /// What is worth knowing beside it, by name.
     pub facts: Vec<(&'static str, String)>,
     pub matrix: Vec<Row>,
@@ -103,6 +105,7 @@ impl Report {
             headline: verification.headline(),
             note: verification.counts(),
             at: at.to_owned(),
+            strict,
             facts: Vec::new(),
             matrix: verification.matrix.clone(),
             findings: verification.findings.clone(),
@@ -135,6 +138,7 @@ impl Report {
             headline: reason.to_owned(),
             note: entry.outcome().to_owned(),
             at: begin.at.clone(),
+            strict: false,
             facts: facts(entry),
             matrix: Vec::new(),
             findings: Vec::new(),

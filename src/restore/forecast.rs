@@ -2,7 +2,7 @@
 
 use super::{Choice, Ttl, Way};
 use crate::finding::Finding;
-use crate::rdb::{Checksum, Element, Entry, Form, Frames, RdbError, Record, Room, Summary, Tally, Type};
+use crate::rdb::{self, Checksum, Element, Entry, Form, Frames, RdbError, Record, Room, Summary, Tally, Type};
 use crate::value::ServerVersion;
 use crate::value::bytes::about;
 use serde::Serialize;
@@ -63,6 +63,8 @@ pub struct Forecast {
     /// Keys that the choice leaves out.
     pub left_out: u64,
     pub functions: u64,
+    /// The names of the function libraries that are chosen, and that the server can load.
+    pub libraries: Vec<String>,
     /// Bytes of memory that the server will use more. What the server that made the backup used for the same share of
     /// bytes, or, where it does not say, twice the bytes as written and 96 a key.
     pub memory: u64,
@@ -83,14 +85,25 @@ pub fn forecast(source: impl Read, facts: &Facts, choice: &Choice) -> Result<For
     while let Some(batch) = frames.next_batch()? {
         let created_ms = choice.created_ms.or(frames.summary().created_unix.map(|at| at.saturating_mul(1000)));
         for record in batch.records() {
-            if let Record::ModuleAux(_) = record? {
-                seen.module_aux += 1;
+            match record? {
+                Record::ModuleAux(_) => seen.module_aux += 1,
+                Record::Function(written) if choice.is_everything() && facts.server.speaks(7, 0) => {
+                    seen.libraries.push(library(written));
+                }
+                _ => {}
             }
         }
         tally.add(&batch, |entry| seen.take(entry, facts, choice, created_ms, &mut room))?;
         frames.recycle(batch);
     }
     Ok(seen.conclude(&tally.into_summary(frames.summary()), facts, choice))
+}
+
+/// A function library's name, by its bytes as they are written.
+fn library(written: &[u8]) -> String {
+    let mut room = Vec::new();
+    let name = rdb::text(written, &mut room).and_then(rdb::library_name).unwrap_or_default();
+    name.escape_ascii().to_string()
 }
 
 #[derive(Default)]
@@ -106,6 +119,7 @@ struct Seen {
     hashes_with_expiry: u64,
     with_meta: u64,
     module_aux: u64,
+    libraries: Vec<String>,
 }
 
 impl Seen {
@@ -172,6 +186,7 @@ impl Seen {
             chosen: self.chosen,
             left_out: self.left_out,
             functions: summary.functions,
+            libraries: self.libraries,
             memory,
             plain: way.form == Form::Plain,
             findings,
@@ -240,7 +255,7 @@ impl Seen {
             );
             findings.push(Finding::warning("stream-counters", what).help("entries and groups are kept"));
         }
-        if summary.functions > 0 && !server.speaks(7, 0) {
+        if summary.functions > 0 && choice.is_everything() && !server.speaks(7, 0) {
             let what = format!("{} function libraries are not restored: {server} has no functions", summary.functions);
             findings.push(Finding::warning("functions", what).help("restore into 7.0 or newer to keep them"));
         }

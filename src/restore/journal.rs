@@ -5,9 +5,17 @@
 //! killed at any byte: a torn end belongs to a batch of which nothing was sent. Undoing takes batches from the newest to
 //! the oldest, so that what was there first is what stays; doing it twice changes nothing.
 //!
+//! A key that was found absent, and that somebody made before it was sent, is left alone where the choice says so. Then a
+//! [`Frame::NotOurs`] in a batch of its own says that the older frames of its place mean nothing. Journals from before there
+//! were such frames read as they always did; a reader from then takes one for damage, and undoes nothing.
+//!
+//! Nothing is written behind a write that failed, so a torn frame is the last one. Where the end of a batch lies behind one
+//! all the same, the journal was damaged later.
+//!
 //! A journal holds values of the server in plain bytes. Whoever owns the file keeps others from reading it.
 
 use crc_fast::{CrcAlgorithm, Digest};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -17,6 +25,11 @@ const MAGIC: &[u8; 8] = b"LSUNDO\x00\x01";
 const HEAD: u64 = 16;
 /// Bytes of frames that wait to be written together.
 const PENDING: usize = 256 * 1024;
+/// Bytes in a frame that closes a batch, and in one that says that it was done.
+const BATCH: usize = 25;
+const DONE: usize = 9;
+/// Bytes that are looked through at once for one of these.
+const WINDOW: u64 = 64 * 1024;
 
 /// Which restore a journal belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +66,12 @@ pub enum Frame {
         /// Somebody made the key after it was found absent: the older frame of the same place means nothing.
         supersedes: bool,
     },
+    /// Somebody made the key after it was found absent, and it was left alone: no older frame of the same place and key
+    /// means anything, and undoing has nothing to do.
+    NotOurs {
+        ordinal: u64,
+        key: Vec<u8>,
+    },
     /// A function library, with the code it had before.
     Function {
         name: String,
@@ -86,6 +105,8 @@ pub struct Batch {
 pub struct Contents {
     pub header: Header,
     pub batches: Vec<Batch>,
+    /// Places whose keys were left to somebody else who made them.
+    pub not_ours: BTreeSet<u64>,
     /// Bytes up to which it is whole. To go on with it, cut it off there.
     pub whole: u64,
 }
@@ -97,10 +118,11 @@ impl Contents {
         self.batches.iter().any(|batch| batch.done && (batch.first..=batch.last).contains(&ordinal))
     }
 
-    /// Whether the key at this place was under way when the restore ended.
+    /// Whether the key at this place was under way when the restore ended: then what is there may be the restore's own.
     #[must_use]
     pub fn is_begun(&self, ordinal: u64) -> bool {
-        self.batches.iter().any(|batch| (batch.first..=batch.last).contains(&ordinal))
+        !self.not_ours.contains(&ordinal)
+            && self.batches.iter().any(|batch| (batch.first..=batch.last).contains(&ordinal))
     }
 
     /// The finished places, as ranges in order that do not touch.
@@ -164,6 +186,8 @@ pub struct Journal<W> {
     next: u64,
     /// Frames that were not written yet: they go out together.
     pending: Vec<u8>,
+    /// Why the first write that failed did. It may have left a torn frame, which has to stay the last.
+    failed: Option<(ErrorKind, String)>,
 }
 
 impl<W> fmt::Debug for Journal<W> {
@@ -178,7 +202,7 @@ impl<W: Write> Journal<W> {
     /// # Errors
     /// What `out` could not do, here and below.
     pub fn begin(out: W, sync: fn(&mut W) -> io::Result<()>, header: &Header) -> io::Result<Self> {
-        let mut journal = Self { out, sync, next: 0, pending: MAGIC.to_vec() };
+        let mut journal = Self { out, sync, next: 0, pending: MAGIC.to_vec(), failed: None };
         journal.put(&Frame::Header(header.clone()))?;
         journal.settle()?;
         Ok(journal)
@@ -188,14 +212,15 @@ impl<W: Write> Journal<W> {
     #[must_use]
     pub fn resume(out: W, sync: fn(&mut W) -> io::Result<()>, contents: &Contents) -> Self {
         let next = contents.batches.iter().map(|batch| batch.number + 1).max().unwrap_or_default();
-        Self { out, sync, next, pending: Vec::new() }
+        Self { out, sync, next, pending: Vec::new(), failed: None }
     }
 
     /// Writes a frame that means nothing before the batch that it belongs to is closed.
     ///
     /// # Errors
-    /// What `out` could not do.
+    /// What `out` could not do. From then on nothing is written any more, here and below.
     pub fn put(&mut self, frame: &Frame) -> io::Result<()> {
+        self.sound()?;
         let head = self.pending.len();
         self.pending.extend_from_slice(&[0; HEAD as usize]);
         let payload = encode(frame, &mut self.pending);
@@ -213,14 +238,28 @@ impl<W: Write> Journal<W> {
             self.pending.extend_from_slice(payload);
             return Ok(());
         }
-        self.write()?;
-        self.out.write_all(payload)
+        let written = self.write().and_then(|()| self.out.write_all(payload));
+        self.noted(written)
     }
 
     fn write(&mut self) -> io::Result<()> {
         self.out.write_all(&self.pending)?;
         self.pending.clear();
         Ok(())
+    }
+
+    fn sound(&self) -> io::Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some((kind, why)) => Err(io::Error::new(*kind, format!("a write before this one failed: {why}"))),
+        }
+    }
+
+    fn noted(&mut self, written: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &written {
+            self.failed = Some((error.kind(), error.to_string()));
+        }
+        written
     }
 
     /// Closes a batch. When this has returned its keys may be overwritten.
@@ -248,9 +287,9 @@ impl<W: Write> Journal<W> {
     /// # Errors
     /// What `out` could not do.
     pub fn settle(&mut self) -> io::Result<()> {
-        self.write()?;
-        self.out.flush()?;
-        (self.sync)(&mut self.out)
+        self.sound()?;
+        let settled = self.write().and_then(|()| self.out.flush()).and_then(|()| (self.sync)(&mut self.out));
+        self.noted(settled)
     }
 
     /// What it was written to, with all that was put.
@@ -313,6 +352,11 @@ fn encode<'f>(frame: &'f Frame, out: &mut Vec<u8>) -> &'f [u8] {
             out.extend_from_slice(&number.to_le_bytes());
             &[]
         }
+        Frame::NotOurs { ordinal, key } => {
+            out.push(5);
+            out.extend_from_slice(&ordinal.to_le_bytes());
+            key
+        }
     }
 }
 
@@ -349,6 +393,7 @@ fn decode(body: &[u8]) -> Option<Frame> {
         }
         3 => Frame::Batch { number: body.number()?, first: body.number()?, last: body.number()? },
         4 => Frame::Done { number: body.number()? },
+        5 => Frame::NotOurs { ordinal: body.number()?, key: body.rest().to_vec() },
         _ => return None,
     };
     body.0.is_empty().then_some(frame)
@@ -412,15 +457,34 @@ impl<R: Read + Seek> Reader<R> {
         let header = match reader.next()? {
             Found::Frame(Frame::Header(header)) if magic.len() == MAGIC.len() => header,
             Found::Frame(_) => return Err(JournalError::Damaged { offset: reader.at }),
-            Found::Torn => return Ok(None),
+            Found::Torn => {
+                reader.ends_here()?;
+                return Ok(None);
+            }
         };
-        let mut contents = Contents { header, batches: Vec::new(), whole: reader.at };
+        let mut contents = Contents { header, batches: Vec::new(), not_ours: BTreeSet::new(), whole: reader.at };
         let mut begin = reader.at;
+        // Places, and whether their keys are ours. Like all frames they mean nothing before their batch is closed.
+        let mut places = Vec::new();
         loop {
             match reader.next()? {
-                Found::Frame(Frame::Key { .. } | Frame::Function { .. }) => continue,
+                Found::Frame(Frame::Key { ordinal, .. }) => {
+                    places.push((ordinal, true));
+                    continue;
+                }
+                Found::Frame(Frame::NotOurs { ordinal, .. }) => {
+                    places.push((ordinal, false));
+                    continue;
+                }
+                Found::Frame(Frame::Function { .. }) => continue,
                 Found::Frame(Frame::Batch { number, first, last }) => {
                     contents.batches.push(Batch { offset: begin, number, first, last, done: false });
+                    for (ordinal, ours) in places.drain(..) {
+                        match ours {
+                            true => contents.not_ours.remove(&ordinal),
+                            false => contents.not_ours.insert(ordinal),
+                        };
+                    }
                 }
                 Found::Frame(Frame::Done { number }) => {
                     // Batches are done nearly in the order in which they began.
@@ -430,7 +494,10 @@ impl<R: Read + Seek> Reader<R> {
                     }
                 }
                 Found::Frame(Frame::Header(_)) => return Err(JournalError::Damaged { offset: reader.at }),
-                Found::Torn => break,
+                Found::Torn => {
+                    reader.ends_here()?;
+                    break;
+                }
             }
             begin = reader.at;
             contents.whole = reader.at;
@@ -454,6 +521,24 @@ impl<R: Read + Seek> Reader<R> {
                 Found::Frame(frame) => show(frame)?,
                 Found::Torn => return Err(JournalError::Damaged { offset: self.at }.into()),
             }
+        }
+    }
+
+    /// Looks through all that lies behind a torn frame: where a batch was closed there, it was not torn.
+    fn ends_here(&mut self) -> Result<(), JournalError> {
+        let offset = self.at;
+        self.seek(offset)?;
+        let mut window = Vec::new();
+        loop {
+            let read = self.source.by_ref().take(WINDOW).read_to_end(&mut window)?;
+            if (0..window.len()).any(|at| window.get(at..).is_some_and(closes)) {
+                return Err(JournalError::Damaged { offset });
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            // The beginning of one may be there already.
+            window.drain(..window.len().saturating_sub(HEAD as usize + BATCH));
         }
     }
 
@@ -498,4 +583,18 @@ impl<R: Read + Seek> Reader<R> {
         let right = whole && crc_fast::checksum(CrcAlgorithm::Crc64Redis, &body) == stored;
         Ok((right.then_some(body), whole))
     }
+}
+
+/// Whether these bytes begin with a frame that says that a batch was closed, or done.
+fn closes(bytes: &[u8]) -> bool {
+    let whole = || {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let length =
+            usize::try_from(u64::from_le_bytes(*length)).ok().filter(|length| [BATCH, DONE].contains(length))?;
+        let (stored, rest) = rest.split_first_chunk()?;
+        let body = rest.get(..length)?;
+        let right = crc_fast::checksum(CrcAlgorithm::Crc64Redis, body) == u64::from_le_bytes(*stored);
+        decode(body).filter(|_| right)
+    };
+    matches!(whole(), Some(Frame::Batch { .. } | Frame::Done { .. }))
 }

@@ -133,6 +133,12 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Whether no keys are named: then what is no key goes along.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
         self.keys.is_empty() || self.keys.iter().any(|pattern| pattern.matches(key))

@@ -76,6 +76,12 @@ pub(super) fn rule(d: &mut Decoder, place: &Place, node: &Node, path: &str) -> O
         let word = d.scalar(node, path)?;
         return Some(RefreshRuleSpec { place: place.clone(), deed: DeedSpec::Word(word) });
     };
+    if is_nothing(node) {
+        let message = format!("`{path}` does not say what becomes of the keys");
+        let help = "write keep, drop, or { keep: 10%, mask: { email: email }, ttl: shift }";
+        d.findings.push(Finding::error("refresh", message).at(place).help(help));
+        return None;
+    }
     let fields = d.fields(node, path, &["keep", "mask", "ttl", "optional"])?;
     let mask = d.node(&fields, "mask").map(|(place, node)| (place.clone(), node));
     let mask = mask.map(|(place, node)| parts(d, &place, node, &format!("{path}.mask"))).unwrap_or_default();
@@ -84,14 +90,23 @@ pub(super) fn rule(d: &mut Decoder, place: &Place, node: &Node, path: &str) -> O
     Some(RefreshRuleSpec { place: place.clone(), deed: DeedSpec::Copy { keep, ttl, optional, mask } })
 }
 
+/// A mapping without entries says as little as nothing at all.
+fn is_nothing(node: &Node) -> bool {
+    match &node.value {
+        Tree::Null => true,
+        Tree::Map(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
 fn parts(d: &mut Decoder, place: &Place, node: &Node, path: &str) -> Vec<PartSpec> {
+    if is_nothing(node) {
+        let message = format!("`{path}` does not say what is masked");
+        let help = "write `mask: token`, or { field: email, other: redact }";
+        d.findings.push(Finding::error("mask", message).at(place).help(help));
+        return Vec::new();
+    }
     let Tree::Map(entries) = &node.value else {
-        if let Tree::Null = node.value {
-            let message = format!("`{path}` does not say what is masked");
-            let help = "write `mask: token`, or { field: email, other: redact }";
-            d.findings.push(Finding::error("mask", message).at(place).help(help));
-            return Vec::new();
-        }
         let target = Located::new("*".to_owned(), place.clone());
         return masker(d, node, path).map(|masker| PartSpec { target, masker }).into_iter().collect();
     };

@@ -14,6 +14,7 @@ pub mod secret;
 pub mod server;
 pub mod source;
 pub mod span;
+pub mod url;
 
 pub use blob::Blob;
 pub use bytes::Bytes;
@@ -26,3 +27,4 @@ pub use secret::Secret;
 pub use server::{Family, ServerVersion};
 pub use source::{Located, Place, Sources};
 pub use span::Span;
+pub use url::urlencoded;

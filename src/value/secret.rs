@@ -1,5 +1,6 @@
 //! A secret value: it can be compared and delivered, and is never printed.
 
+use crate::value::url::urlencoded;
 use std::fmt;
 
 /// Bytes that must not appear in output, labels, plans or reports.
@@ -20,6 +21,31 @@ impl Secret {
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
+
+    /// How its value may stand in a text that somebody else wrote, the longest first: each line that has so many
+    /// bytes that it does not stand there by chance, as it is, and as it stands in an address, which is what programs say when they cannot connect.
+    pub fn forms(&self, shortest: usize) -> Vec<String> {
+        let value = String::from_utf8_lossy(&self.0);
+        let mut forms = Vec::new();
+        for line in value.lines().map(str::trim).filter(|line| line.len() >= shortest) {
+            let encoded = urlencoded(line);
+            forms.extend([lower_hex(&encoded), encoded, line.to_owned()]);
+        }
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.dedup();
+        forms
+    }
+}
+
+/// What some programs write instead of `%2F`.
+fn lower_hex(encoded: &str) -> String {
+    let mut left = 0_u8;
+    let lowered = encoded.chars().map(|c| {
+        left = if c == '%' { 3 } else { left };
+        left = left.saturating_sub(1);
+        if left > 0 || c == '%' { c.to_ascii_lowercase() } else { c }
+    });
+    lowered.collect()
 }
 
 impl fmt::Debug for Secret {

@@ -346,6 +346,7 @@ pub fn import(
     let part = file.finish().map_err(|error| failed(error.into()))?;
     let mut manifest = Manifest::of(&capture, &summary);
     manifest.revision = String::new();
+    manifest.imported = true;
     if manifest.state == State::Captured {
         manifest.state = read_again(repository, &draft, &part, &manifest.counts).map_err(failed)?;
     }

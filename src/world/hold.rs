@@ -276,12 +276,16 @@ pub async fn sweep(engine: &Engine, names: &Names) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Who lives and holds an environment, if anybody does; waits for as long as it takes to tell a beginning from a remainder.
+/// Who lives and holds an environment, if anybody does; waits for as long as it takes to tell a beginning from a remainder, and
+/// where nothing but a pulse tells a holder who lives from a dead one, for that.
 pub async fn living(engine: &Engine, names: &Names) -> Result<Option<Holder>, EngineError> {
     let mut watch = Watch::default();
+    let mut first = None;
     while let Some(found) = engine.find_hold(names).await? {
+        let beats = *first.get_or_insert((found.id.clone(), found.pulse)) != (found.id.clone(), found.pulse);
         match judge(&found, watch.unchanged(&found)) {
             Judgement::Undecided => sleep(PAUSE).await,
+            Judgement::Held if found.holder.sign == Sign::PulseAlone && !beats => sleep(PAUSE * 5).await,
             Judgement::Held => return Ok(Some(found.holder)),
             Judgement::Stale(_) | Judgement::Foreign => break,
         }

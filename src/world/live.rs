@@ -5,19 +5,19 @@ use crate::desired::{Desired, FILES, OPERATOR, PRIVATE, Secrets};
 use crate::directive;
 use crate::engine::archive::Write;
 use crate::engine::docker::next_within;
-use crate::engine::{Engine, EngineError, Names};
+use crate::engine::{Engine, EngineError, Names, inspect};
 use crate::event::{Event, Listener};
 use crate::failure::{Failure, Kind};
 use crate::plan::{Action, Step};
 use crate::redis;
-use crate::state::{Container, Observed, Resource, Volume};
+use crate::state::{Container, Observed, Resource, Role, Volume};
 use crate::store;
 use crate::store::repository::Repository;
 use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
 use crate::world::World;
 use crate::world::capture::{Archive, BackupRequest, capture, noted, take_backup, write_copy};
 use crate::world::drill;
-use crate::world::handover::{Handover, Refill};
+use crate::world::handover::{self, Handover, Refill};
 use crate::world::log;
 use crate::world::ready::{self, redis_address};
 use crate::world::rehearsal::Rehearsal;
@@ -93,13 +93,7 @@ impl World for Live<'_> {
                 Ok(()) => Ok("started".to_owned()),
                 Err(error) => Err(self.start_failed(step, error).await),
             },
-            Action::Stop => {
-                let service = self.desired.service(&id.name);
-                let grace = service.map_or(Span::seconds(120), |facts| facts.stop_grace);
-                note(&self.stopped, &id.name, Instant::now());
-                self.engine.stop(&name, grace).await.map_err(|error| self.failed(step, error))?;
-                Ok("stopped".to_owned())
-            }
+            Action::Stop => self.stop(step, &name).await,
             Action::Rehearse { services, .. } => self.rehearse(step, services, listener).await,
             Action::HandOver { volume, refilled } => {
                 let refill = refilled.then(|| self.refill(step, volume)).transpose()?;
@@ -159,6 +153,62 @@ impl Live<'_> {
         };
         removed.map_err(|error| self.failed(step, error))?;
         Ok("removed".to_owned())
+    }
+
+    /// Ends a process. The next one on the volume of a Redis that was killed takes an older snapshot for all that there is.
+    async fn stop(&self, step: &Step, name: &str) -> Result<String, Failure> {
+        let service = step.resource.name.as_str();
+        let failed = |error: EngineError| self.failed(step, error);
+        let grace = self.desired.service(service).map_or(Span::seconds(120), |facts| facts.stop_grace);
+        let found = match self.saves(service) {
+            true => self.engine.find_container(name).await.map_err(failed)?,
+            false => None,
+        };
+        note(&self.stopped, service, Instant::now());
+        if found.is_none_or(|report| !inspect::runs(&report)) {
+            // How one ended that had ended before, or does so over and over, is not this step's doing.
+            self.engine.stop(name, grace).await.map_err(failed)?;
+            return Ok("stopped".to_owned());
+        }
+        match handover::end(self.engine, name, grace).await.map_err(failed)? {
+            Some(code) if code != 0 => Err(self.unsaved(step, code)),
+            _ => Ok("stopped".to_owned()),
+        }
+    }
+
+    /// What a Redis is told by the time it is stopped: what decides whether it keeps its data is set before that, and what the
+    /// spec leaves out is as it was.
+    fn told(&self, service: &str) -> (Option<&crate::state::Server>, Option<&crate::state::Server>) {
+        let want = self.desired.state.container(service).and_then(|want| want.server.as_ref());
+        let have = self.observed.state.container(service).and_then(|have| have.server.as_ref());
+        (want, have)
+    }
+
+    /// Whether a service is a Redis that runs and writes what it holds to disk before it ends.
+    fn saves(&self, service: &str) -> bool {
+        let had = self.observed.state.container(service);
+        let (want, have) = self.told(service);
+        had.is_some_and(|had| had.role == Role::Redis && had.running) && handover::saves(want, have)
+    }
+
+    /// The engine ended it, since it did not end by itself in time.
+    fn unsaved(&self, step: &Step, code: i64) -> Failure {
+        let service = step.resource.name.as_str();
+        let (want, have) = self.told(service);
+        let appends = handover::said(want, "appendonly", &handover::said(have, "appendonly", "no")) == "yes";
+        let behind = match appends {
+            true => "its append-only file may lack what was written last",
+            false => "the last snapshot in its volume is older than what it held",
+        };
+        let message = format!("{} was ended before it had saved (exit code {code}): {behind}", step.resource);
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        let held = match taken {
+            Some(backup) => format!("what it held is in backup {backup}"),
+            None => format!("`lockstep backup list {}` shows what is kept of it", self.names.environment),
+        };
+        let help = format!("{held}; `stop_grace:` gives it more time, and its log says what kept it");
+        let so_far = format!("{service} has what is in its volume, and not what it held");
+        Failure::message(Kind::Error, message).help(help).so_far(so_far)
     }
 
     async fn write_files(&self, step: &Step, volumes: &[String]) -> Result<String, Failure> {
@@ -395,7 +445,7 @@ impl Live<'_> {
                 .map_err(|failure| refused(Failure { kind: Kind::Backup, ..failure }))?;
         }
         note(&self.taken, service, taken.id.clone());
-        listener.hear(taken.kept(if self.drills { "drilled" } else { "verified" }));
+        listener.hear(taken.kept(self.drills));
         Ok(format!("{}: {} keys, {}", taken.id, taken.counts.keys, bytes::about(taken.plain_bytes())))
     }
 
@@ -436,7 +486,7 @@ impl Live<'_> {
         let written = written.await.unwrap_or_else(|error| Err(Failure::new(Kind::Backup, error)))?;
         if let Some(manifest) = &written {
             note(&self.taken, service, manifest.id.clone());
-            listener.hear(manifest.kept("copied"));
+            listener.hear(manifest.kept(false));
         }
         Ok(match written {
             Some(manifest) => format!("{}: its volume copied, {}", manifest.id, bytes::about(manifest.plain_bytes())),

@@ -72,6 +72,13 @@ impl Origin {
         Rewritten::of(self.open()?, rewrite)
     }
 
+    /// The same, for a task: a store is waited for, and what is encrypted is read from at once.
+    pub async fn opened(&self, rewrite: Option<&Rewrite>) -> io::Result<Box<dyn Read + Send>> {
+        let (origin, rewrite) = (self.clone(), rewrite.cloned());
+        let opened = tokio::task::spawn_blocking(move || origin.open_for(rewrite.as_ref()));
+        opened.await.map_err(io::Error::other)?
+    }
+
     /// Bytes of what will be loaded; the archive that carries it has to know ahead.
     pub async fn size(&self, rewrite: Option<&Rewrite>) -> Result<u64, Failure> {
         let rewrite = match rewrite.cloned() {
@@ -253,6 +260,9 @@ impl Write for Count {
     }
 }
 
+/// What comes behind a service's name in those of what its data are loaded with.
+pub const LOADS: &str = ".restore";
+
 /// What the new volume holds.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -289,14 +299,14 @@ impl Cold<'_> {
         let wanted = Wanted::of(manifest, stack, self.service, &self.image, self.server, self.user, size);
         let place = Place {
             names: self.names.clone(),
-            network: format!("{}.restore", self.service),
-            container: format!("{}.restore", self.service),
+            network: format!("{}{LOADS}", self.service),
+            container: format!("{}{LOADS}", self.service),
             data: self.data.clone(),
             files: self.files(),
         };
         // What a restore left that was killed has the same names.
         throwaway::remove(self.engine, &place).await.map_err(|error| failed(error.to_string()))?;
-        let source = self.origin.open_for(self.rewrite.as_ref()).map_err(|error| failed(error.to_string()))?;
+        let source = self.origin.opened(self.rewrite.as_ref()).await.map_err(|error| failed(error.to_string()))?;
         let refreshed = match &self.rewrite {
             Some(Rewrite::Refreshed(refreshed)) => Some(Arc::clone(refreshed)),
             _ => None,

@@ -7,6 +7,7 @@
 
 use crate::backup::Manifest;
 use crate::desired::{OPERATOR, PRIVATE, Readiness, data_volume};
+use crate::engine::docker::Image;
 use crate::engine::{Engine, EngineError, Names, archive};
 use crate::failure::{Failure, Kind};
 use crate::model::rules::{DRILL, REHEARSE};
@@ -35,6 +36,7 @@ pub struct Wanted {
     pub service: Name,
     /// As the lock pins it.
     pub image: String,
+    /// The one in the image, whichever wrote the snapshot.
     pub server: ServerVersion,
     pub user: (u32, u32),
     /// Bytes of the snapshot.
@@ -68,6 +70,15 @@ impl Wanted {
             databases: manifest.counts.databases_needed(),
         }
     }
+}
+
+/// Which server an image holds, as far as its variables say so; those of the servers' makers do.
+pub fn server_in(image: &Image) -> Option<ServerVersion> {
+    // In the order in which `lockstep lock` asks for them.
+    [("VALKEY_VERSION=", "valkey"), ("REDIS_VERSION=", "redis")].into_iter().find_map(|(variable, family)| {
+        let version = image.env.iter().find_map(|entry| entry.strip_prefix(variable))?;
+        ServerVersion::parse(&format!("{family} {version}"))
+    })
 }
 
 /// Where it runs, and what its files are called.

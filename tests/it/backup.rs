@@ -1,6 +1,6 @@
 //! What makes a backup count, and when a server would not find again what lies in its volume.
 
-use lockstep::backup::{Copied, loadable};
+use lockstep::backup::{Copied, copied, loadable};
 use lockstep::rdb;
 use lockstep::state::{Server, Value};
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ fn holding(snapshot: Option<(u64, u32, u64)>, append_only_written: Option<u64>) 
         snapshots: snapshots.into_iter().collect(),
         snapshot_written: snapshot.map(|(_, _, written)| written),
         append_only_written,
+        others: false,
     }
 }
 
@@ -57,4 +58,20 @@ fn a_server_does_not_start_on_what_a_newer_one_wrote() {
         assert!(loadable(&wanting(false, version), &copied).is_ok(), "{version}");
     }
     assert!(loadable(&Server::default(), &copied).is_ok(), "of a server that does not say, nothing is claimed");
+}
+
+/// Before 7.0 an append-only file has the name that the settings give it, and may be all there is.
+#[test]
+fn a_volume_that_holds_anything_is_not_empty() {
+    let volume = |name: &str, content: &[u8]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        tar.append_data(&mut header, name, content).expect("a tar in memory");
+        copied(tar.into_inner().expect("a tar in memory").as_slice()).expect("a volume")
+    };
+    assert!(!volume("data/cache.log", b"*1\r\n$4\r\nPING\r\n").is_empty());
+    assert!(volume("data/temp-17.rdb", b"half a snapshot").is_empty());
+    assert!(volume("data/empty", b"").is_empty());
 }

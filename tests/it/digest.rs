@@ -228,6 +228,16 @@ proptest! {
         };
         prop_assert_eq!(of(15, 1).differs(&of(19, 2)), [Lane::StreamCounters]);
         prop_assert_eq!(of(19, 2).differs(&of(21, 3)), []);
+        // All three lie in files of version 11: what a stream lacks, its own form tells.
+        prop_assert_eq!([of(15, 1), of(19, 2), of(21, 3)].map(|digest| digest.uncounted), [1, 0, 0]);
+        let (old, new) = (of(15, 1), of(19, 2));
+        prop_assert_eq!(new.difference(&old, old.counts()), None, "a server makes them up");
+        prop_assert!(old.difference(&new, new.counts()).is_some(), "and none loses them");
+        let mut both = old.clone();
+        both.merge(&new);
+        prop_assert!(!both.counts());
+        both.subtract(&old);
+        prop_assert!(both.counts());
     }
 }
 

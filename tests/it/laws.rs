@@ -609,6 +609,41 @@ proptest! {
     }
 }
 
+/// Cuts the plan off after each of its steps, and takes back what was done by then.
+fn taken_back(start: &Stage, want: &Desired, seed: u32, reply_lost: bool) -> Result<(), TestCaseError> {
+    let plan = planned(start, want);
+    if refused(&plan) {
+        return Ok(());
+    }
+    if !build::replaceable(&start.observed(), want).is_empty() {
+        // Such a server is handed over, which takes two real ones: tests/live/kill_sweep.rs.
+        return Ok(());
+    }
+    let nothing = BTreeSet::new();
+    let as_it_was = desired::as_it_was(&start.observed(), want, &want.generations);
+    for cut in 0..=plan.steps.len() {
+        let cut = Cut { after: u32::try_from(cut).expect("few steps"), reply_lost };
+        let world = Fake::new(start.clone(), want, &nothing).shuffled(seed).cut(Some(cut));
+        carry_out(&plan, &world);
+        let mut stage = world.into_stage();
+        let back = build::back(&stage.observed(), &as_it_was, Care::Back, &nothing);
+        assert_ordered(&back);
+        prop_assert!(back.refusals.is_empty(), "cut after {}: {:?}", cut.after, back.refusals);
+        let gone = back.steps.iter().filter(|step| step.risk == Risk::RemovesData);
+        let gone: BTreeSet<String> = gone.map(|step| step.resource.name.clone()).collect();
+        prop_assert!(gone.iter().all(|volume| start.state.volume(volume).is_none()), "{gone:?} was there before");
+        let world = Fake::new(stage, &as_it_was, &gone).shuffled(seed).going_back();
+        prop_assert!(carry_out(&back, &world), "cut after {}:\n{}", cut.after, text::plan(&back));
+        stage = world.into_stage();
+        let drift = parity::drift(Side { want: &as_it_was, have: &stage.observed() });
+        prop_assert!(drift.findings.is_empty(), "cut after {}: {:?}", cut.after, drift.findings);
+        let left = build::back(&stage.observed(), &as_it_was, Care::Back, &nothing);
+        prop_assert!(left.is_empty(), "cut after {}: {}", cut.after, text::plan(&left));
+        prop_assert_eq!(stage.behind(), Vec::<String>::new(), "cut after {}: what runs read other files", cut.after);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(examples(24))]
 
@@ -656,36 +691,21 @@ proptest! {
         reply_lost: bool,
     ) {
         let (start, want) = journey(&before, &after, keys);
-        let plan = planned(&start, &want);
-        if refused(&plan) {
-            return Ok(());
-        }
-        if !build::replaceable(&start.observed(), &want).is_empty() {
-            // Such a server is handed over, which takes two real ones: tests/live/kill_sweep.rs.
-            return Ok(());
-        }
-        let nothing = BTreeSet::new();
-        let as_it_was = desired::as_it_was(&start.observed(), &want, &want.generations);
-        for cut in 0..=plan.steps.len() {
-            let cut = Cut { after: u32::try_from(cut).expect("few steps"), reply_lost };
-            let world = Fake::new(start.clone(), &want, &nothing).shuffled(seed).cut(Some(cut));
-            carry_out(&plan, &world);
-            let mut stage = world.into_stage();
-            let back = build::back(&stage.observed(), &as_it_was, Care::Back, &nothing);
-            assert_ordered(&back);
-            prop_assert!(back.refusals.is_empty(), "cut after {}: {:?}", cut.after, back.refusals);
-            let gone = back.steps.iter().filter(|step| step.risk == Risk::RemovesData);
-            let gone: BTreeSet<String> = gone.map(|step| step.resource.name.clone()).collect();
-            prop_assert!(gone.iter().all(|volume| start.state.volume(volume).is_none()), "{gone:?} was there before");
-            let world = Fake::new(stage, &as_it_was, &gone).shuffled(seed).going_back();
-            prop_assert!(carry_out(&back, &world), "cut after {}:\n{}", cut.after, text::plan(&back));
-            stage = world.into_stage();
-            let drift = parity::drift(Side { want: &as_it_was, have: &stage.observed() });
-            prop_assert!(drift.findings.is_empty(), "cut after {}: {:?}", cut.after, drift.findings);
-            let left = build::back(&stage.observed(), &as_it_was, Care::Back, &nothing);
-            prop_assert!(left.is_empty(), "cut after {}: {}", cut.after, text::plan(&left));
-            prop_assert_eq!(stage.behind(), Vec::<String>::new(), "cut after {}: what runs read other files", cut.after);
-        }
+        taken_back(&start, &want, seed, reply_lost)?;
+    }
+
+    #[test]
+    fn a_change_that_fails_anywhere_leaves_stopped_what_had_been_stopped_before(
+        before in stack(),
+        after in stack(),
+        keys in 0u64..3,
+        stopped in btree_set(select(vec!["stop cache", "stop sessions", "stop web", "stop worker"]), 1..4),
+        seed: u32,
+        reply_lost: bool,
+    ) {
+        let (mut start, want) = journey(&before, &after, keys);
+        stopped.iter().for_each(|line| meddle(&mut start, line));
+        taken_back(&start, &want, seed, reply_lost)?;
     }
 
     #[test]
@@ -715,6 +735,47 @@ fn a_volume_of_data_goes_only_by_its_name_and_after_a_backup() {
     let world = Fake::new(staged.stage, &staged.want, &staged.delete_data);
     assert!(carry_out(&plan, &world));
     assert_eq!(world.into_stage().state.resources.len(), 0);
+}
+
+#[test]
+fn what_had_been_stopped_is_stopped_again_and_a_server_after_what_needs_it() {
+    let plan = play("keys cache 1200 40mb\nstop web\nstop cache\napply\nback", "staging").plan();
+    assert_ordered(&plan);
+    assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+    let steps: Vec<(&Action, &str, Effect)> =
+        plan.steps.iter().map(|step| (&step.action, step.resource.name.as_str(), step.effect)).collect();
+    let (web, cache) = ((&Action::Stop, "web", Effect::Stop), (&Action::Stop, "cache", Effect::Stop));
+    assert_eq!(steps, [(&Action::Backup, "cache", Effect::Live), web, cache]);
+    assert_eq!(plan.steps[2].after, [1, 2], "the server goes last");
+}
+
+/// What is meant holds a server of which neither the lock nor its image says which one it is.
+const UNKNOWN: &str = "after stack.lock \\n    server: redis 7.2.5 =>
+after stack.yaml redis:7.0\\n    settings:\\n => redis:7.2\\n    settings:\\n
+";
+
+#[test]
+fn a_server_that_nobody_knows_is_not_put_on_the_only_copy_of_data() {
+    let refusals = |script: &str| -> Vec<&'static str> {
+        play(script, "staging").plan().refusals.iter().map(|finding| finding.rule).collect()
+    };
+    let with = |lines: &str| refusals(&format!("{UNKNOWN}{lines}"));
+    assert_eq!(with("keys cache 1200 40mb"), ["server-version"]);
+    assert_eq!(with("keys cache 1200 40mb\nstop cache"), ["server-version"], "nobody knows what lies in its volume");
+    assert!(with("").is_empty(), "it holds nothing");
+    let same = "both stack.lock \\n    server: redis 7.0.15 =>\nkeys cache 1200 40mb\nprivileged cache";
+    assert!(refusals(same).is_empty(), "it is the image that wrote them");
+}
+
+#[test]
+fn a_server_that_is_gone_back_to_has_to_read_what_came_since_whatever_its_image_says() {
+    let mut staged = play("both stack.lock \\n    server: redis 7.0.15 =>\nkeys cache 1200 40mb", "staging");
+    let before = desired::as_it_was(&staged.stage.observed(), &staged.want, &staged.want.generations);
+    touch(&mut staged.stage, "image", "cache redis:newer");
+    touch(&mut staged.stage, "fact", "cache version redis 7.2.5");
+    let back = build::back(&staged.stage.observed(), &before, Care::Back, &BTreeSet::new());
+    let rules: Vec<&str> = back.refusals.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, ["downgrade"], "{}", text::plan(&back));
 }
 
 #[test]

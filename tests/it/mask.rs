@@ -312,3 +312,39 @@ fn leaves_of_json_are_masked_and_all_else_is_copied() {
         .replace("\"DE89\"", "\"redacted\"");
     assert_eq!(made, wanted);
 }
+
+/// What a cache holds beside objects: a text that is a leaf and nothing more.
+#[test]
+fn a_json_text_that_is_one_leaf_is_masked_like_any_other_leaf() {
+    let lines = r#"{"key":"cache:a","value":"\"ann@shop.test\""}
+        {"key":"cache:b","value":" 4917012345678 "}
+        {"key":"cache:c","value":"true"}
+        {"key":"cache:d","value":"null"}
+        {"key":"cache:e","value":"[\"bob@shop.test\", {\"a\": 12345}]"}"#;
+    let rules = rules(
+        vec![(b"cache:*", Deed::Copy(copy(vec![part("$..*", Masker::Constant("X".to_owned()))])))],
+        Unmatched::Refuse,
+        SECRET,
+    );
+    let result = texts(&made(&rules, &of_lines(lines)));
+    let made: Vec<String> =
+        result.values().map(|(placed, _)| String::from_utf8(placed[0].1.clone()).expect("text")).collect();
+    assert_eq!(made, [r#""X""#, r#" "X" "#, r#""X""#, "null", r#"["X", {"a": "X"}]"#]);
+}
+
+#[test]
+fn a_part_that_is_kept_need_not_be_masked_anywhere() {
+    let source = of_lines(r#"{"key":"doc:1","value":"{\"id\": 7, \"name\": \"Ann\"}"}"#);
+    let parts = vec![part("$.id", Masker::Keep), part("$..*", Masker::Token)];
+    let rules = rules(vec![(b"doc:*", Deed::Copy(copy(parts)))], Unmatched::Refuse, SECRET);
+    let surveyed = surveyed(&rules, &source);
+    assert_eq!(report::findings(&rules, &surveyed), Vec::new());
+}
+
+#[test]
+fn scores_that_stay_are_warned_of() {
+    let source = of_lines(r#"{"key":"near:1","type":"zset","value":[["ann@shop.test",3479099956230698]]}"#);
+    let rules = rules(vec![(b"near:*", masked(&Masker::Token))], Unmatched::Refuse, SECRET);
+    let found = report::findings(&rules, &surveyed(&rules, &source));
+    assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), ["refresh-score"]);
+}

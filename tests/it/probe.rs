@@ -6,7 +6,7 @@ use lockstep::model::Environment;
 use lockstep::model::behaviour::KeyRule;
 use lockstep::probe::expectation::{self, Expected};
 use lockstep::probe::statistics::{Times, judge_times, percentile, rate, share};
-use lockstep::probe::{self, Capture, Counters, Life, Probed, Served, Sight};
+use lockstep::probe::{self, Broken, Capture, Counted, Counters, Life, Probed, RuleCount, Served, Sight};
 use proptest::prelude::*;
 
 use crate::support::spec::Texts;
@@ -321,7 +321,12 @@ fn slow(micros: u32) -> Probed {
 #[test]
 fn what_breaks_the_spec_is_found_and_a_change_is_blamed_for_its_own() {
     let environment = shop();
-    let capture = |probed: Probed| Capture { probes: [("article".to_owned(), probed)].into(), ..Capture::default() };
+    let life = Life { running: true, ..Life::default() };
+    let capture = |probed: Probed| Capture {
+        probes: [("article".to_owned(), probed)].into(),
+        lives: [(environment.probes["article"].on.to_string(), life.clone())].into(),
+        ..Capture::default()
+    };
     let found = probe::violations(&capture(slow(8_000)), &environment);
     let said: Vec<String> = found.iter().map(|finding| finding.message.clone()).collect();
     assert_eq!(
@@ -333,9 +338,16 @@ fn what_breaks_the_spec_is_found_and_a_change_is_blamed_for_its_own() {
         ]
     );
     assert!(found.iter().all(|finding| finding.place.is_some() && finding.severity == Severity::Error));
-    let worse = probe::violations(&capture(slow(20_000)), &environment);
-    let fresh: Vec<_> = probe::fresh(&found, worse).into_iter().filter_map(|finding| finding.subject).collect();
-    assert_eq!(fresh, ["p95(article)"], "the rest was so before");
+    let blamed = |before: &Capture, after: &Capture| -> Vec<_> {
+        probe::blamed(before, after, &environment).into_iter().filter_map(|finding| finding.subject).collect()
+    };
+    let (slow_before, worse) = (capture(slow(8_000)), capture(slow(20_000)));
+    assert_eq!(blamed(&slow_before, &worse), ["p95(article)"], "the rest was so before");
+    // A service that did not run was not wrong in the same way; nobody knows how it was.
+    let failed = Probed { problem: Some("it does not run".to_owned()), ..Probed::default() };
+    let absent = Capture { lives: [].into(), ..capture(failed.clone()) };
+    assert_eq!(blamed(&absent, &capture(failed.clone())), ["probe article"]);
+    assert_eq!(blamed(&capture(failed.clone()), &capture(failed)), [""; 0]);
 
     // Half of them are slow: the median may be above the bound by chance.
     let mixed = Probed { rounds: vec![[vec![1_000; 12], vec![6_000; 13]].concat(); 4], ..Probed::default() };
@@ -447,4 +459,31 @@ fn string(key: &str) -> Vec<u8> {
     record.extend(key.as_bytes());
     record.push(0);
     record
+}
+
+/// A change of an application takes no backup, so nobody counted the keys before it; an encrypted one nobody here can open.
+#[test]
+fn keys_that_nobody_counted_before_take_no_change_back() {
+    let environment = shop();
+    let broken = Broken { keys: 1, prefixes: ["page:/".to_owned()].into() };
+    let counted = |keys: u64| {
+        let endless = if keys > 0 { broken.clone() } else { Broken::default() };
+        let rules = [("page:*".to_owned(), RuleCount { keys: 1, endless, ..RuleCount::default() })].into();
+        Counted { rules, ..Counted::default() }
+    };
+    let life = Life { running: true, ..Life::default() };
+    let capture = |counted: Option<Counted>| Capture {
+        keys: counted.map(|counted| ("cache".to_owned(), counted)).into_iter().collect(),
+        lives: [("cache".to_owned(), life.clone())].into(),
+        ..Capture::default()
+    };
+    let severities = |before: Option<Counted>| -> Vec<Severity> {
+        let after = capture(Some(counted(1)));
+        probe::blamed(&capture(before), &after, &environment).into_iter().map(|finding| finding.severity).collect()
+    };
+    let unread = Counted { problem: Some("no identity opens it".to_owned()), ..Counted::default() };
+    assert_eq!(severities(Some(counted(0))), [Severity::Error], "it was right before");
+    assert_eq!(severities(Some(counted(1))), [], "it was so before");
+    assert_eq!(severities(None), [Severity::Warning]);
+    assert_eq!(severities(Some(unread)), [Severity::Warning]);
 }

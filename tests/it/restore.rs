@@ -1,18 +1,20 @@
 //! What `lockstep::restore` promises, and what a restore does with everything a server may answer.
 
-use crate::rdb::snapshot_of;
+use crate::rdb::{snapshot_of, text};
+use lockstep::engine::docker::Image;
 use lockstep::finding::Severity;
 use lockstep::redis::pull::Source;
-use lockstep::redis::restore::{Broken, Options, Report, RestoreError, Session};
+use lockstep::redis::restore::{Broken, Options, Report, RestoreError, Session, user};
 use lockstep::restore::journal::{Before, Frame, Header, Journal, JournalError, Reader};
 use lockstep::restore::{Choice, Existing, Facts, Forecast, Ttl, forecast};
 use lockstep::value::Glob;
 use lockstep::value::ServerVersion;
+use lockstep::world::throwaway::server_in;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -195,21 +197,88 @@ fn a_journal_cut_anywhere_holds_whole_batches_and_can_be_gone_on_with() {
 #[test]
 fn a_damaged_journal_never_says_anything_else() {
     let (bytes, frames) = journal();
-    let (all, first) = (vec![frames[..2].to_vec(), frames[2..].to_vec()], vec![frames[..2].to_vec()]);
+    let all = vec![frames[..2].to_vec(), frames[2..].to_vec()];
     let mut refused = 0;
+    // Behind the last frame nothing tells a wrong length from a torn end.
+    let last = bytes.len() - 25;
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         match batches(&damaged) {
             Err(_) => refused += 1,
-            // A wrong length looks like a torn end.
-            Ok(None) => {}
-            Ok(Some(found)) => assert!(found.is_empty() || found == first || found == all, "flip at {at}"),
+            Ok(found) => assert!(at >= last && found.as_ref() == Some(&all), "flip at {at}"),
         }
     }
-    assert!(refused > bytes.len() / 2, "{refused} of {}", bytes.len());
+    assert_eq!(refused, last);
+    for at in 8..last {
+        let mut damaged = bytes.clone();
+        damaged.remove(at);
+        assert!(batches(&damaged).is_err(), "without byte {at}");
+    }
     assert!(matches!(Reader::open(Cursor::new(b"REDIS0011")), Err(JournalError::NotAJournal)));
     assert!(matches!(Reader::open(Cursor::new(b"")), Ok(None)));
+}
+
+#[test]
+fn nothing_is_written_behind_a_write_that_failed() {
+    /// Takes half of one write and fails, and takes everything again after that.
+    struct Hiccup {
+        bytes: Vec<u8>,
+        left: Option<usize>,
+    }
+    impl Write for Hiccup {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            match self.left {
+                Some(0) => {
+                    self.left = None;
+                    self.bytes.extend_from_slice(&bytes[..bytes.len() / 2]);
+                    return Err(std::io::Error::other("disk full"));
+                }
+                left => self.left = left.map(|left| left - 1),
+            }
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let frames = [0, 1, 2].map(|ordinal| key_frame(ordinal, Before::Absent));
+    let mut hiccup = Hiccup { bytes: Vec::new(), left: Some(2) };
+    let mut journal = Journal::begin(&mut hiccup, |_| Ok(()), &header()).expect("a journal");
+    journal.put(&frames[0]).expect("room");
+    journal.batch(0, 0).expect("room");
+    journal.put(&frames[1]).expect("nothing is written yet");
+    journal.batch(1, 1).expect_err("no room");
+    for refused in [journal.put(&frames[2]), journal.batch(2, 2).map(|_| ()), journal.done(0), journal.settle()] {
+        let why = refused.expect_err("what was torn stays the last").to_string();
+        assert!(why.contains("disk full"), "{why}");
+    }
+    assert!(journal.finish().is_err());
+    assert_eq!(batches(&hiccup.bytes).expect("a journal").expect("a header"), [frames[..1].to_vec()]);
+}
+
+#[test]
+fn a_journal_says_which_keys_are_left_to_others() {
+    let others = |ordinal: u64| Frame::NotOurs { ordinal, key: format!("key\0{ordinal}").into_bytes() };
+    let mut journal = Journal::begin(Vec::new(), |_| Ok(()), &header()).expect("a journal");
+    for ordinal in 0..3 {
+        journal.put(&key_frame(ordinal, Before::Absent)).expect("room");
+    }
+    journal.batch(0, 2).expect("room");
+    for ordinal in [1, 2] {
+        journal.put(&others(ordinal)).expect("room");
+    }
+    journal.batch(u64::MAX, u64::MAX).expect("room");
+    // One of them is replaced after all; what no batch closes means nothing.
+    journal.put(&key_frame(2, Before::Absent)).expect("room");
+    journal.batch(2, 2).expect("room");
+    journal.put(&others(0)).expect("room");
+    let bytes = journal.finish().expect("room");
+    assert_eq!(batches(&bytes).expect("a journal").expect("a header")[1], [others(1), others(2)]);
+    let (_, contents) = Reader::open(Cursor::new(&bytes)).expect("a journal").expect("a header");
+    assert_eq!([0, 1, 2].map(|ordinal| contents.is_begun(ordinal)), [true, false, true]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -339,6 +408,17 @@ fn a_damaged_backup_has_no_forecast() {
     for end in (0..backup.len()).step_by(17) {
         assert!(forecast(&backup[..end], &facts(), &Choice::default()).is_err());
     }
+}
+
+#[test]
+fn an_image_says_which_server_is_in_it() {
+    let holds = |env: &[&str]| {
+        let env = env.iter().map(|entry| (*entry).to_owned()).collect();
+        server_in(&Image { env, ..Image::default() }).map(|server| server.to_string())
+    };
+    assert_eq!(holds(&["PATH=/bin", "REDIS_VERSION=7.0.15"]).as_deref(), Some("redis 7.0.15"));
+    assert_eq!(holds(&["VALKEY_VERSION=8.1.1"]).as_deref(), Some("valkey 8.1.1"));
+    assert_eq!(holds(&["PATH=/bin", "REDIS_VERSION="]), None);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -577,6 +657,128 @@ fn what_exists_is_skipped_or_refused_by_choice_and_never_sent() {
                 assert_eq!(fake.sent("RESTORE"), 0);
             }
         }
+    }
+}
+
+/// A server on which somebody makes a key just before it is sent: from then on it is there.
+fn overtaken(nth: u64, then: impl Fn(&[Vec<u8>], u64) -> Option<String> + Send + Sync + 'static) -> Fake {
+    let made = AtomicBool::new(false);
+    Fake::serve(move |words, write| {
+        Some(match words[0].as_slice() {
+            b"RESTORE" if write == nth => {
+                made.store(true, Ordering::SeqCst);
+                Some("-BUSYKEY Target key name already exists.\r\n".to_owned())
+            }
+            b"RENAMENX" => {
+                made.store(true, Ordering::SeqCst);
+                Some(":0\r\n".to_owned())
+            }
+            b"EXISTS" if made.load(Ordering::SeqCst) => Some(":1\r\n".to_owned()),
+            b"MEMORY" => Some(":80\r\n".to_owned()),
+            b"PEXPIRETIME" => Some(":-1\r\n".to_owned()),
+            _ => then(words, write),
+        })
+    })
+}
+
+/// Keys that undoing takes away.
+#[track_caller]
+fn undone(fake: &Fake, journal: Vec<u8>) -> u64 {
+    let mut session = Session::open(&fake.source()).expect("a session");
+    let before = fake.sent("UNLINK");
+    let undone = session.undo(Cursor::new(journal), false).expect("an undo");
+    assert_eq!((undone.put_back, undone.removed), (0, (fake.sent("UNLINK") - before) as u64));
+    undone.removed
+}
+
+#[test]
+fn a_key_that_was_left_to_somebody_else_is_left_alone_by_the_undo() {
+    let by = |existing| Options { choice: Choice { existing, ..Choice::default() }, ..small() };
+    let fake = overtaken(2, |_, _| None);
+    let (result, journal) = fake.restore(&lists(5), &by(Existing::Skip));
+    let report = result.expect("a restore");
+    assert_eq!((report.restored, report.skipped, undone(&fake, journal)), (4, 1, 4));
+
+    let fake = overtaken(2, |_, _| None);
+    let (result, journal) = fake.restore(&lists(5), &by(Existing::Refuse));
+    let broken = result.expect_err("it is there");
+    assert!(matches!(&broken.error, RestoreError::Exists { key, .. } if key == b"k2"), "{broken}");
+    assert_eq!(undone(&fake, journal), 4);
+
+    // Also where an error ends it before anybody looks again, and where there is no end of it.
+    let fake = overtaken(1, |words, write| {
+        (words[0] == b"RESTORE" && write == 3).then(|| "-OOM command not allowed\r\n".to_owned())
+    });
+    let (result, journal) = fake.restore(&lists(5), &small());
+    assert!(matches!(result.expect_err("no room").error, RestoreError::Refused { .. }));
+    assert_eq!(undone(&fake, journal), 4);
+    let fake = Fake::serve(|words, _| Some((words[0] == b"RESTORE").then(|| "-BUSYKEY it is there\r\n".to_owned())));
+    let (result, journal) = fake.restore(&lists(5), &small());
+    assert!(matches!(result.expect_err("no end").error, RestoreError::Exists { .. }));
+    assert_eq!(undone(&fake, journal), 0);
+
+    // What a large value is built up in is removed, and the key stays.
+    for existing in [Existing::Skip, Existing::Refuse] {
+        let fake = overtaken(u64::MAX, |_, _| None);
+        let (result, journal) = fake.restore(&lists(1), &Options { large: 0, ..by(existing) });
+        assert_eq!(result.is_ok(), existing == Existing::Skip);
+        assert_eq!((fake.sent("RENAMENX"), undone(&fake, journal)), (1, 1), "{existing:?}");
+    }
+}
+
+#[test]
+fn function_libraries_go_with_everything_and_with_nothing_less() {
+    let library = [&[245][..], &text("#!lua name=site\nreturn 1")].concat();
+    let backup = rdb(10, &[&library, &[1, 2, b'k', b'0', 1, 1, b'v']]);
+    let some = Choice { keys: vec![Glob::new(b"k*")], ..Choice::default() };
+    assert_eq!(told(&backup, &facts(), &Choice::default()).libraries, ["site"]);
+    assert!(told(&backup, &facts(), &some).libraries.is_empty());
+    let old = Facts { server: ServerVersion::parse("redis 6.2.0").expect("a version"), ..facts() };
+    let whole = told(&backup, &old, &Choice::default());
+    assert!(whole.libraries.is_empty() && rules(&whole).contains(&(Severity::Warning, "functions")), "{whole:?}");
+    for (choice, asked, loaded) in [(Choice::default(), 2, 1), (some, 0, 0)] {
+        let fake = Fake::serve(|_, _| Some(None));
+        let options = Options { choice, functions: true, ..small() };
+        let report = fake.restore(&backup, &options).0.expect("a restore");
+        assert_eq!((fake.sent("FUNCTION"), report.functions, report.restored), (asked, loaded, 1), "{report}");
+    }
+}
+
+#[test]
+fn a_look_around_asks_what_it_may_and_says_what_is_unknown() {
+    let fake = Fake::serve(|words, _| {
+        let denied = matches!(words[0].as_slice(), b"TIME" | b"CONFIG" | b"MODULE");
+        Some(denied.then(|| "-NOPERM this user has no permissions to run it\r\n".to_owned()))
+    });
+    assert!(Session::open(&fake.source()).is_err(), "whoever restores has to know the server's time");
+    let mut session = Session::look(&fake.source(), 5).expect("a session");
+    let facts = session.facts(None).expect("facts");
+    assert!(facts.now_ms >= 5 && (facts.maxmemory, facts.databases) == (0, 16), "{facts:?}");
+    let unknown = ["the server's clock", "maxmemory", "databases", "maxmemory-policy", "modules"];
+    assert_eq!(session.unknown(), unknown);
+    assert_eq!(fake.sent("ACL"), 0);
+
+    let fake = Fake::serve(|words, _| {
+        let info = "redis_version:7.0.15\r\nserver_time_usec:1700000000123456\r\n";
+        Some((words[0] == b"INFO").then(|| format!("${}\r\n{info}\r\n", info.len())))
+    });
+    let mut session = Session::look(&fake.source(), 5).expect("a session");
+    assert!(session.facts(None).expect("facts").now_ms >= 1_700_000_000_123);
+    assert_eq!((session.unknown().len(), fake.sent("TIME")), (0, 0));
+}
+
+#[test]
+fn each_restore_has_a_user_of_its_own_that_is_known_for_one() {
+    let (one, other) = (user::name([0; 6]), user::name([255; 6]));
+    assert_ne!(one, other);
+    assert_eq!(other, "lockstep-restore-ffffffffffff");
+    for name in [one.as_str(), other.as_str(), "lockstep-restore"] {
+        assert!(user::is_restorer(name), "{name}");
+    }
+    for name in
+        ["lockstep", "lockstep-restorer", "lockstep-restore-", "lockstep-restore-web", "lockstep-restore-fffffffffffF"]
+    {
+        assert!(!user::is_restorer(name), "{name}");
     }
 }
 

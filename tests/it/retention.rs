@@ -19,7 +19,15 @@ fn at(text: &str) -> Timestamp {
 
 fn taken(id: &str, taken_at: &str, state: State) -> Candidate {
     let taken_at = Some(at(taken_at));
-    Candidate { id: id.to_owned(), service: "cache".to_owned(), taken_at, state, pinned: false, change: false }
+    Candidate {
+        id: id.to_owned(),
+        service: "cache".to_owned(),
+        taken_at,
+        state,
+        pinned: false,
+        change: false,
+        imported: false,
+    }
 }
 
 /// One backup a day at five, the newest first: `d0`, `d1`, ...
@@ -154,6 +162,7 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
             state,
             pinned: luck == 0,
             change: luck == 1,
+            imported: false,
         };
         numbered.map(candidate).collect()
     })
@@ -216,4 +225,18 @@ proptest! {
         let many: BTreeSet<String> = kept(&decide(&candidates, wider)).into_iter().map(str::to_owned).collect();
         prop_assert!(few.is_subset(&many), "{:?}", few.difference(&many));
     }
+}
+
+/// A file of last year that is kept today pushes no backup of today out, and is pushed out by none.
+#[test]
+fn what_was_imported_is_counted_by_itself() {
+    let of = |id: &str, hour: u8| taken(id, &format!("2026-11-23T0{hour}:00:00Z"), State::Verified);
+    let file = Candidate { imported: true, ..of("file", 5) };
+    let all = [file, of("night", 2), of("evening", 1), of("morning", 0)];
+    assert_eq!(kept(&decide(&all, Keep { daily: 1, ..Keep::default() })), ["night", "evening", "file"]);
+    // Nor does it say that a backup succeeded since one failed.
+    let failed = Failure { service: "cache".to_owned(), at: Some(at("2026-11-23T04:00:00Z")) };
+    let keep = Keep { daily: 1, ..Keep::default() };
+    let refused = retention::decide(&all, &[failed], &keep, at("2026-11-23T06:00:00Z"));
+    assert!(matches!(refused, Err(Refusal::Failed { .. })));
 }

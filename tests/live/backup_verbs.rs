@@ -2,7 +2,7 @@
 
 use crate::restore_verb::first_piece;
 use crate::support::docker::{STACK, text};
-use crate::support::{Ran, Scenario, noise, project, until};
+use crate::support::{Plain, Ran, Scenario, noise, project, until};
 use age::secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::fs;
@@ -74,6 +74,44 @@ fn a_drill_proves_a_backup_and_leaves_nothing() {
     stack.run(&["restore", "live", &second, "--yes"]).exits(4).says("is not restored");
     assert_eq!(stack.docker.labelled(STACK, &stack.stack), objects, "nothing of the drill is left");
     stack.run(&["backup", "drill", "live", "cache-19700101T000000Z-000000"]).exits(2);
+
+    // What another server wrote is drilled in the one that the spec has for it.
+    let mut old = Plain::start(&stack, "lockstep/redis:6.0", None, &[]);
+    old.redis.fill(50);
+    old.redis.fill_kinds();
+    let file = stack.path("old.rdb");
+    fs::write(&file, old.save()).expect("a snapshot");
+    drop(old);
+    let taken = stack.run(&["backup", "import", "live", file.to_str().expect("a path of text"), "--json"]).ok();
+    let imported = text(&taken.json(), "/id");
+    stack.run(&["backup", "drill", "live", &imported]).ok().shows("into redis 7.0").shows("58 keys");
+
+    // One that cannot be drilled stops no other.
+    bytes[middle] ^= 1;
+    fs::write(&piece, &bytes).expect("the piece as it was");
+    let copy = backed_up(&stack);
+    becomes_a_copy(&stack, &copy);
+    let refused = stack.run(&["backup", "drill", "live"]).exits(4).says("copy of a volume");
+    refused.shows(&copy);
+    let ran = stack.run(&["backup", "drill", "live", "--all"]).exits(4).says("copy of a volume").says("3 of 4 backups");
+    for drilled in [&id, &second, &imported] {
+        let row = ran.stdout.lines().find(|line| line.starts_with(drilled.as_str()));
+        assert!(row.is_some_and(|row| row.contains("read back equal")), "{drilled}: {ran}");
+    }
+    assert_eq!(stack.docker.labelled(STACK, &stack.stack), objects, "nothing of the drills is left");
+}
+
+/// Makes a backup look like one of a volume: its only part besides the state has the name of such a copy.
+#[track_caller]
+fn becomes_a_copy(stack: &Scenario, id: &str) {
+    let folder = stack.backup_folder("live").join(id);
+    for entry in fs::read_dir(&folder).expect("the backup").flatten() {
+        let name = entry.file_name().to_string_lossy().replace("dump.rdb", "volume.tar");
+        fs::rename(entry.path(), folder.join(name)).expect("another name");
+    }
+    let manifest = folder.join("manifest.json");
+    let written = fs::read_to_string(&manifest).expect("a manifest");
+    fs::write(&manifest, written.replace("dump.rdb", "volume.tar")).expect("another manifest");
 }
 
 /// It keeps what is pinned and the two newest, says what it took away.

@@ -1,5 +1,6 @@
 //! A change that fails, in whatever phase, leaves everything as it was: containers, files, settings, users, keys.
 
+use crate::refresh;
 use crate::support::{At, Disk, Facts, Fault, Proxy, Ran, Redis, Scenario, Writer, docker, project, writer};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -119,6 +120,18 @@ fn an_expectation_that_is_missed_takes_every_kind_of_change_back() {
         assert_eq!(outcome(stack), "undone", "{kind:?}");
         eprintln!("fails_expected: {kind:?} done and taken back in {:.1?}", ran.elapsed);
     });
+
+    // What had been stopped before, a change starts, and the way back stops it again.
+    let [stack, ..] = stacks.as_slice() else { panic!("a stack") };
+    stack.docker.stop(&stack.name("live", "web"));
+    let before = Facts::of(stack, "live");
+    let spec = stack.read("environments/stack.yaml");
+    stack.write_spec(&Kind::Live.apply_to(&spec));
+    let ran = stack.run(&["apply", "live", "--expect", "p50(pages) < 0.0001ms"]).exits(5);
+    assert!(ran.stderr.contains("stop container/web"), "{ran}");
+    stack.write_spec(&spec);
+    before.equal(&Facts::of(stack, "live"), &format!("an application that had been stopped: {ran}"));
+    assert_eq!(outcome(stack), "undone");
 }
 
 /// What was written after the hand-over is not in the server that serves again, so it is kept.
@@ -379,4 +392,23 @@ fn a_disk_that_is_full_lets_nothing_begin_and_what_ended_is_recorded_later() {
     stack.run(&["history", "verify", "live"]).ok();
     assert_eq!(outcome(&stack), "done", "it is what was meant");
     stack.redis("live").holds(10);
+
+    // What no backup can be made of on the way back is in the volume all the same: its server saves before it goes.
+    stack.edit("appendonly: yes\n", "appendonly: no\n");
+    stack.apply("live");
+    stack.edit("limits: { memory: 64mb }", "limits: { memory: 64mb, files: 20000 }");
+    stack.edit("redis:\n  cache:", "rehearse: never\n\nredis:\n  cache:");
+    let proxy = Proxy::start();
+    proxy.arm(At::Matching("DELETE", "/networks/".to_owned()), Fault::HoldReply);
+    let running = stack.start_through(&proxy, &["apply", "live", "--expect", "p50(pages) < 0.0001ms"]);
+    proxy.wait_for_hit();
+    stack.redis("live").ask::<()>(&["SET", "page:meanwhile", "written to the new one"]);
+    disk.fill();
+    proxy.release();
+    let ran = running.finish().exits(5);
+    disk.free();
+    assert!(ran.stderr.contains("could not be backed up"), "{ran}");
+    assert_eq!(stack.redis("live").ask::<Option<String>>(&["GET", "page:meanwhile"]), None);
+    let lies = refresh::rests(&stack, "live", "page:meanwhile");
+    assert!(lies.iter().any(|file| file.starts_with("cache.data-2")), "it lies in {lies:?}: {ran}");
 }

@@ -85,6 +85,7 @@ fn settings_that_need_a_restart_get_one_and_the_data_is_reloaded() {
 fn a_cache_that_is_kept_nowhere_is_announced_as_lost_before_it_is() {
     let stack = Scenario::with("cold_cache", project::small);
     stack.edit("appendonly: yes", "appendonly: no\n      save: \"\"");
+    stack.edit("limits: { memory: 64mb }", "limits: { memory: 64mb }\n    stop_grace: 2s");
     stack.apply("live");
     stack.redis("live").fill(20);
 
@@ -97,6 +98,36 @@ fn a_cache_that_is_kept_nowhere_is_announced_as_lost_before_it_is() {
     assert_eq!(stack.redis("live").ask::<usize>(&["DBSIZE"]), 0);
     let backups = stack.backups("live");
     assert_eq!(backups.first().map(|backup| &backup["keys"]), Some(&json!(20)), "the backup has what is gone");
+
+    // With snapshots it is kept. A server that cannot write its last one does not end, and is killed.
+    stack.edit("save: \"\"", "save: \"3600 1\"");
+    stack.apply("live");
+    stack.redis("live").fill(20);
+    read_only(&stack);
+    stack.edit("databases: 4", "databases: 5");
+    let ran = stack.run(&["apply", "live"]).exits(5).says("was ended before it had saved");
+    let help = ran.stderr.lines().find(|line| line.contains("what it held is in backup"));
+    let help = help.unwrap_or_else(|| panic!("what holds its keys is said: {ran}"));
+    let backups = stack.backups("live");
+    let mut held = backups.iter().filter(|backup| backup["keys"] == json!(20));
+    assert!(held.any(|backup| help.contains(&docker::text(backup, "/id"))), "{help}");
+    assert_eq!(stack.redis("live").config("databases"), "4");
+}
+
+/// Takes the folder of its data away from the Redis, until lockstep gives it back before the next start.
+fn read_only(stack: &Scenario) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(0o555);
+    header.set_uid(0);
+    header.set_gid(0);
+    let mut folder = tar::Builder::new(Vec::new());
+    folder.append_data(&mut header, "d/cache.data/", std::io::empty()).expect("a tar in memory");
+    let folder = folder.into_inner().expect("a tar in memory");
+    let path = format!("/containers/{}/archive?path=/", stack.name("live", "files"));
+    let reply = stack.docker.try_ask("PUT", &path, "application/x-tar", &folder).expect("the engine");
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
 #[test]

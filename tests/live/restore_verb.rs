@@ -300,6 +300,10 @@ fn a_restore_that_is_refused_changes_nothing() {
     let proxy = Proxy::start();
     stack.run_through(&proxy, &["restore", "live", &id, "--dry-run"]).ok();
     assert_eq!(proxy.mutations().len(), 0, "{:?}", proxy.mutations());
+    // Nor the server: somebody else may be restoring into it, and works as a user that was made for that.
+    let made = users_made(&stack);
+    unchanged(stack.run(&["restore", "live", &id, "--dry-run", "--warm"])).ok();
+    assert_eq!(users_made(&stack), made);
 
     let piece = first_piece(&stack, &id);
     let right = fs::read(&piece).expect("a piece");
@@ -320,6 +324,14 @@ fn a_restore_that_is_refused_changes_nothing() {
     stack.run(&["restore", "live", &id, "--yes"]).ok();
     stack.redis("live").holds(50);
     stack.redis("other").holds(10);
+}
+
+/// How often users were made, changed and removed, as the server counts it.
+#[track_caller]
+fn users_made(stack: &Scenario) -> Vec<String> {
+    let info: String = stack.redis("live").ask(&["INFO", "commandstats"]);
+    let of_users = |line: &&str| ["cmdstat_acl|setuser:", "cmdstat_acl|deluser:"].iter().any(|of| line.starts_with(of));
+    info.lines().filter(of_users).map(str::to_owned).collect()
 }
 
 /// The first piece of a backup's snapshot.
@@ -524,6 +536,10 @@ fn a_warm_restore_that_is_killed_can_be_taken_back() {
     let users: Vec<String> = redis.ask(&["ACL", "LIST"]);
     assert!(users.iter().all(|user| !user.contains("lockstep-restore")), "{users:?}");
 
+    // Those of others that were killed go with the undo, whichever of the names that such users have had.
+    for user in ["lockstep-restore", "lockstep-restore-0123456789ab"] {
+        redis.ask::<()>(&["ACL", "SETUSER", user, "on"]);
+    }
     let journal = newest_journal(&stack).expect("a journal");
     stack.run(&["restore", "live", "--undo", journal.to_str().expect("text")]).ok();
     redis.still_has(&before, "taken back");

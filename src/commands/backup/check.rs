@@ -140,7 +140,7 @@ fn age(listed: &[Listed], service: &str, allowed: Option<Span>) -> Row {
     let what = format!("{service} has a proven backup");
     let help = Some("`lockstep backup create`, then `lockstep backup drill`".to_owned());
     let proven = |backup: &&Listed| {
-        backup.manifest.as_ref().is_some_and(|manifest| manifest.service == service)
+        backup.manifest.as_ref().is_some_and(|manifest| manifest.service == service && !manifest.imported)
             && matches!(backup.state, State::Verified | State::Drilled)
     };
     let newest = listed.iter().rfind(proven);

@@ -1,6 +1,6 @@
 //! `backup create`: take one now, of a Redis that runs.
 
-use crate::backup::Manifest;
+use crate::backup::{self, Manifest};
 use crate::cli::Cli;
 use crate::commands::backup::drill::told;
 use crate::commands::{Session, Verdict, load, open};
@@ -90,8 +90,8 @@ pub async fn take(
     let (reached, revision) = ((address, password.clone()), session.desired.state.digest());
     let request = BackupRequest::of(&session.observed, name, reached, repository, (reason, change), revision);
     let manifest = capture::take_backup(&session.names, request, number, progress).await?;
-    let outcome =
-        format!("{}: {} keys, {}", manifest.state, manifest.counts.keys, bytes::about(manifest.plain_bytes()));
+    let state = backup::manifest::state(&manifest, &[]);
+    let outcome = format!("{state}: {} keys, {}", manifest.counts.keys, bytes::about(manifest.plain_bytes()));
     progress.hear(Event::StepDone { number, summary, elapsed_ms: manifest.elapsed_ms, outcome });
     Ok(manifest)
 }

@@ -29,36 +29,53 @@ pub async fn run(cli: &Cli, ui: &Ui, wanted: &Chosen) -> Result<Verdict, Failure
         (repository, choose(listed, wanted)?)
     };
     let progress = Progress::new(chosen.len());
-    let (mut rows, mut damaged) = (Vec::new(), false);
+    let (mut rows, mut damaged, mut failures) = (Vec::new(), false, Vec::new());
     for (number, backup) in (1u32..).zip(&chosen) {
-        let manifest = readable(backup)?;
         let summary = format!("drill {}", backup.id);
         progress.hear(Event::StepStarted { number, summary: summary.clone() });
-        let stored = Stored {
-            repository: &repository,
-            stack: &environment.stack,
-            manifest,
-            manifest_sha256: &backup.manifest_sha256,
-            user: user_of(environment, &manifest.service),
+        let drilled = match readable(backup) {
+            Ok(manifest) => {
+                let stored = Stored {
+                    repository: &repository,
+                    stack: &environment.stack,
+                    manifest,
+                    manifest_sha256: &backup.manifest_sha256,
+                    user: user_of(environment, &manifest.service),
+                };
+                drill::stored(&engine, stored, number, &progress).await
+            }
+            Err(unreadable) => Err(unreadable),
         };
-        let said = match drill::stored(&engine, stored, number, &progress).await {
+        let mut not_drilled = None;
+        let said = match drilled {
             Ok(drilled) => {
                 let outcome = told(&drilled);
                 let elapsed_ms = drilled.elapsed_ms;
                 progress.hear(Event::StepDone { number, summary, elapsed_ms, outcome: outcome.clone() });
                 outcome
             }
-            Err(failure) if failure.kind == Kind::Differences => {
-                damaged = true;
-                failure.to_string()
+            // One that cannot be drilled says nothing about those behind it.
+            Err(failure) => {
+                progress.hear(Event::StepFailed { number, summary });
+                let said = failure.to_string();
+                if failure.kind == Kind::Differences {
+                    damaged = true;
+                } else {
+                    not_drilled = Some(said.clone());
+                    failures.push(failure);
+                }
+                said
             }
-            Err(failure) => return Err(failure),
         };
         if ui.is_json() {
             let (repository, id) = (repository.clone(), backup.id.clone());
             let again = tokio::task::spawn_blocking(move || repository.get(&id)).await;
             let after = again.map_err(|error| Failure::new(Kind::Error, error))??;
-            rows.push(json(after.as_ref().unwrap_or(backup)));
+            let mut row = json(after.as_ref().unwrap_or(backup));
+            if let (Some(why), Some(row)) = (not_drilled, row.as_object_mut()) {
+                row.insert("not_drilled".to_owned(), why.into());
+            }
+            rows.push(row);
         } else {
             ui.result(&format!("{}: {said}\n", backup.id));
         }
@@ -66,7 +83,22 @@ pub async fn run(cli: &Cli, ui: &Ui, wanted: &Chosen) -> Result<Verdict, Failure
     if ui.is_json() {
         ui.json(&serde_json::json!({ "format": 1, "backups": rows }));
     }
-    Ok(damaged.then_some(Kind::Differences))
+    let (all, drilled) = (chosen.len(), chosen.len() - failures.len());
+    match worst(failures) {
+        _ if damaged => Ok(Some(Kind::Differences)),
+        Some(failure) if all > 1 => Err(failure.so_far(format!("{drilled} of {all} backups were drilled"))),
+        Some(failure) => Err(failure),
+        None => Ok(None),
+    }
+}
+
+/// The one that says most of why not all were drilled. What is refused went least wrong.
+fn worst(failures: Vec<Failure>) -> Option<Failure> {
+    failures.into_iter().min_by_key(|failure| match failure.kind {
+        Kind::Engine => 0,
+        Kind::Refused => 2,
+        _ => 1,
+    })
 }
 
 /// Whom the files of a service belong to in its container.

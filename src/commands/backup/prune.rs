@@ -130,5 +130,6 @@ fn candidate(backup: &Listed) -> Candidate {
         state: backup.state,
         pinned: backup.pin.is_some(),
         change: manifest.is_some_and(|manifest| manifest.change),
+        imported: manifest.is_some_and(|manifest| manifest.imported),
     }
 }

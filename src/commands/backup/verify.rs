@@ -5,7 +5,7 @@ use crate::cli::{Chosen, Cli};
 use crate::commands::Verdict;
 use crate::commands::backup::{json, named, open, readable};
 use crate::failure::{Failure, Kind};
-use crate::rdb;
+use crate::rdb::{self, RdbError};
 use crate::store;
 use crate::store::repository::{Identities, PartReader, Repository};
 use crate::ui::Ui;
@@ -18,27 +18,43 @@ enum Outcome {
     Proven(Counts),
     /// The stored bytes are right, and nothing here opens them.
     Closed(String),
+    /// The stored bytes are right, and of a kind that this version does not know.
+    Unknown(String),
     Damaged(String),
+}
+
+impl Outcome {
+    /// Why more could not be proven of what is stored whole, and what helps.
+    fn unread(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Outcome::Proven(_) | Outcome::Damaged(_) => None,
+            Outcome::Closed(why) => {
+                Some((why.as_str(), "name a file with the identity in `backup.identity` or LOCKSTEP_AGE_IDENTITY_FILE"))
+            }
+            Outcome::Unknown(why) => Some((why.as_str(), "verify it with a newer version of lockstep")),
+        }
+    }
 }
 
 pub fn run(cli: &Cli, ui: &Ui, chosen: &Chosen) -> Result<Verdict, Failure> {
     let repository = open(cli, ui, &chosen.environment)?;
     let chosen = choose(repository.list()?, chosen)?;
     let identities = repository.identities()?;
-    let (mut rows, mut damaged, mut closed) = (Vec::new(), false, None);
+    let (mut rows, mut damaged, mut unread) = (Vec::new(), false, None);
     for backup in &chosen {
         let outcome = look(&repository, backup, &identities)?;
         let said = match &outcome {
             Outcome::Proven(counts) => format!("read back whole: {} keys", counts.keys),
-            Outcome::Closed(why) => {
-                closed = Some(format!("`{}` is stored whole, and more could not be proven: {why}", backup.id));
-                format!("stored whole, and not opened: {why}")
-            }
+            Outcome::Closed(why) => format!("stored whole, and not opened: {why}"),
+            Outcome::Unknown(why) => format!("stored whole, and not readable by this version: {why}"),
             Outcome::Damaged(why) => {
                 damaged = true;
                 format!("damaged: {why}")
             }
         };
+        if let Some((why, help)) = outcome.unread() {
+            unread = Some((format!("`{}` is stored whole, and more could not be proven: {why}", backup.id), help));
+        }
         note(&repository, backup, &outcome)?;
         let after = repository.get(&backup.id)?.unwrap_or_else(|| backup.clone());
         if ui.is_json() {
@@ -50,12 +66,9 @@ pub fn run(cli: &Cli, ui: &Ui, chosen: &Chosen) -> Result<Verdict, Failure> {
     if ui.is_json() {
         ui.json(&serde_json::json!({ "format": 1, "backups": rows }));
     }
-    match closed {
+    match unread {
         _ if damaged => Ok(Some(Kind::Differences)),
-        Some(why) => {
-            let help = "name a file with the identity in `backup.identity` or LOCKSTEP_AGE_IDENTITY_FILE";
-            Err(Failure::message(Kind::Error, why).help(help))
-        }
+        Some((why, help)) => Err(Failure::message(Kind::Error, why).help(help)),
         None => Ok(None),
     }
 }
@@ -96,6 +109,11 @@ fn look(repository: &Repository, backup: &Listed, identities: &Identities) -> Re
     let unread = |error: anyhow::Error| {
         Failure::new(Kind::Error, error.context(format!("could not read the backup `{}`", backup.id)))
     };
+    let stored_whole = |outcome: Outcome| match repository.read_back(manifest, &mut |_| {}) {
+        Ok(()) => Ok(outcome),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Outcome::Damaged(error.to_string())),
+        Err(error) => Err(unread(error.into())),
+    };
     let mut counts = manifest.counts.clone();
     for part in &manifest.parts {
         let read = repository.read(manifest, &part.name, identities);
@@ -103,18 +121,17 @@ fn look(repository: &Repository, backup: &Listed, identities: &Identities) -> Re
             Ok(reader) => reader,
             Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Outcome::Damaged(error.to_string())),
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !manifest.encrypted_to.is_empty() => {
-                return match repository.read_back(manifest, &mut |_| {}) {
-                    Ok(()) => Ok(Outcome::Closed(error.to_string())),
-                    Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Outcome::Damaged(error.to_string())),
-                    Err(error) => Err(unread(error.into())),
-                };
+                return stored_whole(Outcome::Closed(error.to_string()));
             }
             Err(error) => return Err(unread(error.into())),
         };
         match walk(manifest, &part.name, &mut reader) {
             Ok(found) => counts = found.unwrap_or(counts),
-            // A parser that stopped at what a store did not give says nothing about the bytes.
+            // A parser that stopped at what a store did not give says nothing about the bytes; nor does one that is too old.
             Err(error) => match reader.failed() {
+                None if error.downcast_ref::<RdbError>().is_some_and(RdbError::is_unknown) => {
+                    return stored_whole(Outcome::Unknown(format!("{error:#}")));
+                }
                 None | Some(ErrorKind::InvalidData) => return Ok(Outcome::Damaged(format!("{error:#}"))),
                 Some(_) => return Err(unread(error)),
             },
@@ -149,7 +166,7 @@ fn note(repository: &Repository, backup: &Listed, outcome: &Outcome) -> Result<(
     let (kind, counts, problem) = match outcome {
         Outcome::Proven(counts) => (ProofKind::Verified, Some(counts.clone()), None),
         Outcome::Damaged(why) => (ProofKind::Failed, None, Some(why.clone())),
-        Outcome::Closed(_) => return Ok(()),
+        Outcome::Closed(_) | Outcome::Unknown(_) => return Ok(()),
     };
     // Nothing to be about.
     if backup.manifest.is_none() {

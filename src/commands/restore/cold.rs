@@ -3,24 +3,24 @@
 use super::Task;
 use crate::commands::apply::refuse;
 use crate::commands::change::Change;
-use crate::commands::record::About;
+use crate::commands::record::{About, Records};
 use crate::commands::{Session, Verdict, next_generation};
 use crate::desired::{self, Generations, OPERATOR};
 use crate::digest;
 use crate::event::{Event, Listener as _};
 use crate::failure::{Failure, Kind};
 use crate::model::Environment;
-use crate::plan::build;
+use crate::plan::{Action, Step, build};
 use crate::probe::expectation::Expected;
 use crate::project::Project;
 use crate::redis::pull;
-use crate::restore::Facts;
+use crate::restore::{Facts, Forecast};
 use crate::state::{Container, Role, Value};
 use crate::store;
 use crate::ui::progress::Progress;
 use crate::ui::{Ui, text};
 use crate::value::{Name, ServerVersion, Sources};
-use crate::world::restore::{Cold, Restored, Rewrite};
+use crate::world::restore::{Cold, LOADS, Restored, Rewrite};
 use crate::world::{holds, ready};
 use std::collections::BTreeSet;
 use std::io;
@@ -32,9 +32,15 @@ const SOON_MS: i64 = 600_000;
 
 pub(super) async fn run(task: Task<'_>, dry_run: bool) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    foresee(&task).await?;
+    let alone = moves_alone(task.project, task.environment, task.session, &[&task.service]).await;
+    match alone {
+        // What it would come to is worth knowing all the same.
+        Err(failure) if dry_run => task.ui.status(&failure.to_string()),
+        alone => alone?,
+    }
+    let forecast = foresee(&task).await?;
     if dry_run {
-        task.ui.result("nothing was changed\n");
+        task.changed_nothing(&forecast);
         return Ok(None);
     }
     task.confirm()?;
@@ -64,10 +70,45 @@ pub struct Loaded {
     rewrite: Option<Rewrite>,
 }
 
+/// Ends where more than data would change: what the spec means and does not run is for `apply`, with its gate and its questions.
+/// An environment that is not there is made with its data, a server that does not run has nothing to lose, and a change that
+/// nobody finished is gone on with.
+pub async fn moves_alone(
+    project: &Project,
+    environment: &Environment,
+    session: &Session,
+    services: &[&Name],
+) -> Result<(), Failure> {
+    let (observed, desired) = (&session.observed, &session.desired);
+    let runs = |service: &str| observed.state.container(service).is_some_and(|container| container.running);
+    if !desired.services.keys().any(|service| runs(service.as_str())) {
+        return Ok(());
+    }
+    let plan = build::build(observed, desired, &BTreeSet::new());
+    let is_needed = |step: &Step| {
+        let of = step.resource.name.split('.').next().unwrap_or_default();
+        // Loading removes by itself what a loading left that was killed.
+        let left = step.resource.name.starts_with(&format!("{of}{LOADS}"));
+        let stopped = services.iter().any(|service| service.as_str() == of) && !runs(of);
+        of == desired::FILES || left || stopped
+    };
+    let pending = plan.steps.iter().filter(|step| step.action != Action::Backup && !is_needed(step));
+    let Some(first) = pending.min_by_key(|step| step.number) else { return Ok(()) };
+    if Records::of(project, environment)?.unfinished().await?.is_some() {
+        return Ok(());
+    }
+    let name = &environment.name;
+    let message =
+        format!("{name} is not as the spec says, and this moves data alone: there is also to {}", first.summary());
+    let help =
+        format!("`lockstep plan {name}` shows all of it; apply it first, or go back to the spec that runs there");
+    Err(Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed"))
+}
+
 /// Says what restoring will come to, and ends where that is refused.
-pub async fn foresee(task: &Task<'_>) -> Result<(), Failure> {
+pub async fn foresee(task: &Task<'_>) -> Result<Forecast, Failure> {
     let (wanted, server) = meant(task.session, &task.service)?;
-    task.foresee(facts(wanted, server, store::now().as_millisecond())).await.map(drop)
+    task.foresee(facts(wanted, server, store::now().as_millisecond())).await
 }
 
 /// The server as the spec means it, and which one that is: what its image runs, or else what runs now.

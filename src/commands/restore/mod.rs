@@ -141,6 +141,17 @@ impl Task<'_> {
         Ok(forecast)
     }
 
+    /// The end of a dry run.
+    pub fn changed_nothing(&self, forecast: &Forecast) {
+        match self.ui.is_json() {
+            true => self.ui.json(&serde_json::json!({
+                "format": 1, "environment": self.environment.name, "service": self.service,
+                "backup": self.origin.manifest.id, "dry_run": true, "forecast": forecast,
+            })),
+            false => self.ui.result("nothing was changed\n"),
+        }
+    }
+
     /// Data is about to be replaced: somebody has to mean it.
     pub fn confirm(&self) -> Result<(), Failure> {
         if self.yes {
@@ -179,6 +190,11 @@ fn told(forecast: &Forecast) -> String {
     }
     if forecast.left_out > 0 {
         lines.push_str(&format!("\n{} keys are not chosen", forecast.left_out));
+    }
+    if !forecast.libraries.is_empty() {
+        let named: Vec<&str> = forecast.libraries.iter().take(5).map(String::as_str).collect();
+        let rest = if forecast.libraries.len() > named.len() { " and others" } else { "" };
+        lines.push_str(&format!("\nfunction libraries that will be loaded: {}{rest}", named.join(", ")));
     }
     if forecast.plain {
         lines.push_str("\nwritten anew in plain form: this server does not load the backup's own");

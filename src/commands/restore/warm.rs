@@ -5,6 +5,7 @@ use crate::cli::RestoreArguments;
 use crate::commands::backup::create::take;
 use crate::commands::record::{About, Record, Recorder, Records, said};
 use crate::commands::{Session, Signals, Verdict, open};
+use crate::desired::OPERATOR;
 use crate::digest::Key;
 use crate::event::{Event, Listener as _};
 use crate::failure::{Failure, Kind};
@@ -13,7 +14,7 @@ use crate::model::Environment;
 use crate::plan::Plan;
 use crate::project::Project;
 use crate::redis::pull::Source;
-use crate::redis::restore::{self, Options, Proof, Report};
+use crate::redis::restore::{self, Options, Proof, Report, RestoreError, user};
 use crate::redis::{self, Permit, Server};
 use crate::restore::journal::{Journal, Reader};
 use crate::store::{self, journals};
@@ -22,13 +23,12 @@ use crate::ui::progress::Progress;
 use crate::value::{Name, ResourceId, Secret, ServerVersion};
 use crate::world::ready;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Exists for as long as a restore takes.
-const RESTORER: &str = "lockstep-restore";
 /// How long the server may take to begin the snapshot that proves the restore.
 const ALLOWANCE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
@@ -36,13 +36,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub async fn run(task: Task<'_>, dry_run: bool) -> Result<Verdict, Failure> {
     let container = task.session.observed.state.container(task.service.as_str());
     let limit = container.map(|container| container.memory_bytes).filter(|limit| *limit > 0);
+    if dry_run {
+        return look(&task, limit).await;
+    }
     let user = User::make(task.session, &task.service).await?;
-    let done = recorded(&task, &user.source, limit, dry_run).await;
+    let done = recorded(&task, &user.source, limit).await;
     let gone = user.remove().await;
-    let (report, proof, journal) = match done? {
-        Some(done) => done,
-        None => return gone.map(|()| None),
-    };
+    let (report, proof, journal) = done?;
     gone?;
     let back = format!("lockstep restore {} --undo {}", task.environment.name, journal.display());
     if task.ui.is_json() {
@@ -62,16 +62,29 @@ pub async fn run(task: Task<'_>, dry_run: bool) -> Result<Verdict, Failure> {
 
 type Done = (Report, Proof, PathBuf);
 
-/// Restores, with a record of it beside the backups from before the first key to after the last.
-async fn recorded(
-    task: &Task<'_>,
-    source: &Source,
-    limit: Option<u64>,
-    dry_run: bool,
-) -> Result<Option<Done>, Failure> {
-    if !foreseen(task, source, limit, dry_run).await? {
-        return Ok(None);
+/// Says what it would come to. Nobody holds the environment for this and others may be restoring, so no user is made: it is
+/// asked as lockstep's own.
+async fn look(task: &Task<'_>, limit: Option<u64>) -> Result<Verdict, Failure> {
+    let (address, password) = operator(task.session, &task.service).await?;
+    let source = Source::new(address, OPERATOR, &password, SILENCE);
+    let here_ms = store::now().as_millisecond();
+    let (facts, unknown) = asked(task, move || {
+        let mut session = restore::Session::look(&source, here_ms)?;
+        let facts = session.facts(limit)?;
+        Ok((facts, session.unknown().join(", ")))
+    })
+    .await?;
+    if !unknown.is_empty() {
+        task.ui.status(&format!("unknown, since lockstep's own user may not ask: {unknown}"));
     }
+    let forecast = task.foresee(facts).await?;
+    task.changed_nothing(&forecast);
+    Ok(None)
+}
+
+/// Restores, with a record of it beside the backups from before the first key to after the last.
+async fn recorded(task: &Task<'_>, source: &Source, limit: Option<u64>) -> Result<Done, Failure> {
+    foreseen(task, source, limit).await?;
     let about = About { verb: WARM, ..task.about };
     let container = ResourceId::container(task.service.as_str());
     let made = journals::create(&task.project.root, task.environment.name.as_str(), task.service.as_str());
@@ -92,11 +105,11 @@ async fn recorded(
     match (record.end(end).await, done) {
         (Ok(note), done) => {
             said(task.ui, note);
-            done.map(Some)
+            done
         }
         (Err(unrecorded), Ok(done)) => {
             task.ui.status(&unrecorded.to_string());
-            Ok(Some(done))
+            Ok(done)
         }
         (Err(_), Err(failure)) => Err(failure),
     }
@@ -121,19 +134,22 @@ async fn begin(
     records.begin(project, environment, session, &plan, about).await
 }
 
-/// Says what it will come to and asks; whether it goes on.
-async fn foreseen(task: &Task<'_>, source: &Source, limit: Option<u64>, dry_run: bool) -> Result<bool, Failure> {
-    let failed = |why: String| Failure::message(Kind::Error, format!("could not restore into {}: {why}", task.service));
+/// Says what it will come to, and asks whether it goes on.
+async fn foreseen(task: &Task<'_>, source: &Source, limit: Option<u64>) -> Result<(), Failure> {
     let source = source.clone();
-    let asked = tokio::task::spawn_blocking(move || restore::Session::open(&source)?.facts(limit)).await;
-    let facts = asked.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    let facts = asked(task, move || restore::Session::open(&source)?.facts(limit)).await?;
     task.foresee(facts).await?;
-    if dry_run {
-        task.ui.result("nothing was changed\n");
-        return Ok(false);
-    }
-    task.confirm()?;
-    Ok(true)
+    task.confirm()
+}
+
+/// What a server says, which is waited for on a thread of its own.
+async fn asked<T: Send + 'static>(
+    task: &Task<'_>,
+    ask: impl FnOnce() -> Result<T, RestoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    let failed = |why: String| Failure::message(Kind::Error, format!("could not restore into {}: {why}", task.service));
+    let asked = tokio::task::spawn_blocking(ask).await;
+    asked.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
 }
 
 async fn restore(
@@ -148,7 +164,7 @@ async fn restore(
     let progress = recorder.beside(&drawn);
     let repository = task.origin.repository.clone();
     let kept = take(task.session, task.service.as_str(), repository, task.about.reason, true, 1, &progress).await?;
-    progress.hear(kept.kept("verified"));
+    progress.hear(kept.kept(false));
 
     let signals = Signals::listen();
     let stop = Arc::new(AtomicBool::new(false));
@@ -227,7 +243,10 @@ pub async fn undo(
     let whose = Reader::open(journals::open(journal).map_err(|error| Failure::new(Kind::Usage, error))?);
     let whose = whose.map_err(|error| Failure::new(Kind::Usage, anyhow::Error::new(error)))?;
     if whose.is_none() {
-        ui.result("the journal is empty: nothing was restored\n");
+        match ui.is_json() {
+            true => ui.json(&serde_json::json!({ "format": 1, "environment": environment.name, "undone": null })),
+            false => ui.result("the journal is empty: nothing was restored\n"),
+        }
         return Ok(None);
     }
     let session = session.take(ui, project, environment, super::why(arguments)).await?;
@@ -276,34 +295,50 @@ pub async fn undo(
 struct User {
     operator: Server,
     service: Name,
+    name: String,
     source: Source,
 }
 
 impl User {
     async fn make(session: &Session, service: &Name) -> Result<User, Failure> {
-        let failed = |why: String| Failure::message(Kind::Error, format!("could not enter {service}: {why}"));
-        let name = service.as_str();
-        let password = session.secrets.operators.get(name);
-        let password = password.ok_or_else(|| failed("lockstep's password for it is not known".to_owned()))?;
-        let address = ready::redis_address(&session.engine, &session.names, name).await?;
-        let operator = redis::connect(address, crate::desired::OPERATOR, password).await;
+        let failed = |why: String| no_entry(service, &why);
+        let (address, password) = operator(session, service).await?;
+        let operator = redis::connect(address, OPERATOR, &password).await;
         let operator = operator.map_err(|error| failed(error.to_string()))?;
         session.engine.permit().await.map_err(|error| failed(error.to_string()))?;
         let version = operator.version().await.map_err(|error| failed(error.to_string()))?;
+        let declared =
+            session.desired.state.container(service.as_str()).and_then(|container| container.server.as_ref());
+        let is_declared = |user: &str| declared.is_some_and(|server| server.users.contains_key(user));
+        operator.remove_restorers(is_declared).await.map_err(|error| failed(error.to_string()))?;
+        let name = user::name(store::random().map_err(|error| failed(error.to_string()))?);
         let secret = store::random_hex::<24>().map_err(|error| failed(error.to_string()))?;
         let mut rules = vec!["on".to_owned(), format!(">{secret}"), "~*".to_owned()];
         rules.extend(restore::COMMANDS.iter().filter(|rule| knows(version, rule)).map(|rule| (*rule).to_owned()));
-        operator.set_user(RESTORER, &rules).await.map_err(|error| failed(error.to_string()))?;
-        let source = Source::new(address, RESTORER, &Secret::new(secret), SILENCE);
-        Ok(User { operator, service: service.clone(), source })
+        operator.set_user(&name, &rules).await.map_err(|error| failed(error.to_string()))?;
+        let source = Source::new(address, &name, &Secret::new(secret), SILENCE);
+        Ok(User { operator, service: service.clone(), name, source })
     }
 
     async fn remove(self) -> Result<(), Failure> {
-        self.operator.remove_user(RESTORER).await.map_err(|error| {
-            let message = format!("could not remove user `{RESTORER}` from {}: {error}", self.service);
+        let User { operator, service, name, .. } = self;
+        operator.remove_user(&name).await.map_err(|error| {
+            let message = format!("could not remove user `{name}` from {service}: {error}");
             Failure::message(Kind::Error, message).help("`lockstep apply` removes it")
         })
     }
+}
+
+/// Where the server is, and lockstep's own password for it.
+async fn operator(session: &Session, service: &Name) -> Result<(SocketAddr, Secret), Failure> {
+    let password = session.secrets.operators.get(service.as_str()).cloned();
+    let password = password.ok_or_else(|| no_entry(service, "lockstep's password for it is not known"))?;
+    let address = ready::redis_address(&session.engine, &session.names, service.as_str()).await?;
+    Ok((address, password))
+}
+
+fn no_entry(service: &Name, why: &str) -> Failure {
+    Failure::message(Kind::Error, format!("could not enter {service}: {why}"))
 }
 
 /// Whether a server has this command: a rule about another one is refused.

@@ -37,19 +37,24 @@ impl<W: Write + Send> Sender<'_, W> {
         let (before, supersedes) = (Before::Absent, false);
         frames.push(Frame::Key { database, ordinal, key: temporary.clone(), before, supersedes });
         let number = self.write_journal(&frames, ordinal)?;
+        self.found_absent = there.is_none();
         let built = self.build(entry, &temporary, expires_at_ms, field, room).and_then(|()| {
             // One that was not there may have come in the meantime.
             let command: &[u8] = if there.is_some() { b"RENAME" } else { b"RENAMENX" };
             let answer = self.link.ask(&[command, &temporary, key])?;
             match answer {
                 Reply::Number(0) if self.shared.options.choice.existing == Existing::Replace => {
+                    self.write_not_ours(&[Frame::NotOurs { ordinal, key: key.to_vec() }])?;
                     there = self.look(database, &[key])?.into_iter().next().flatten();
                     let frames = self.before(database, &[(ordinal, key, there)], true)?;
                     self.write_journal(&frames, ordinal)?;
                     let answer = self.link.ask(&[b"RENAME", &temporary, key])?;
                     answer.is_ok().then_some(true).ok_or_else(|| refused(database, Some(key), &answer))
                 }
-                Reply::Number(0) => self.stays(database, key).map(|()| false),
+                Reply::Number(0) => {
+                    self.write_not_ours(&[Frame::NotOurs { ordinal, key: key.to_vec() }])?;
+                    self.stays(database, key).map(|()| false)
+                }
                 Reply::Number(1) => Ok(true),
                 answer if answer.is_ok() => Ok(true),
                 answer => Err(refused(database, Some(key), &answer)),

@@ -12,6 +12,7 @@ mod large;
 mod prove;
 mod send;
 mod undo;
+pub mod user;
 
 pub use prove::{Proof, ProveError};
 pub use undo::{UndoError, Undone};
@@ -87,7 +88,7 @@ pub struct Options {
     pub batch_keys: usize,
     /// Values beyond this are built up in a key of their own by ordinary commands, then renamed.
     pub large: usize,
-    /// Whether function libraries are restored as well.
+    /// Whether function libraries are restored as well, where everything is chosen.
     pub functions: bool,
     /// Ends the restore between two batches when it becomes true.
     pub stop: Option<Arc<AtomicBool>>,
@@ -339,6 +340,8 @@ pub struct Session {
     now_ms: i64,
     asked: Instant,
     bulk_limit: u64,
+    /// What the user may not ask, by name.
+    unknown: Vec<&'static str>,
 }
 
 impl Session {
@@ -355,15 +358,29 @@ impl Session {
     /// Whatever keeps it from answering.
     pub fn open(at: &Source) -> Result<Session, RestoreError> {
         let mut link = Link::connect(at)?;
-        let answer = link.ask(&[b"INFO"])?;
-        let Some(text) = answer.text().filter(|_| !matches!(answer, Reply::Status(_))) else {
-            return Err(refused(0, None, &answer));
-        };
-        let fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-        let info: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let server = ServerVersion::parse(&observe::version(&info)).unwrap_or(ServerVersion::OLDEST);
+        let info = info(&mut link)?;
         let now_ms = time(&mut link)?;
-        let mut session = Session { at: at.clone(), link, server, info, now_ms, asked: Instant::now(), bulk_limit: 0 };
+        Session::of(at, link, info, now_ms)
+    }
+
+    /// The same to look around alone, as a user that may do nothing but ask: the time that `INFO` tells, or else `here_ms`.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub fn look(at: &Source, here_ms: i64) -> Result<Session, RestoreError> {
+        let mut link = Link::connect(at)?;
+        let info = info(&mut link)?;
+        let told_ms =
+            info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok()).map(|micros| micros / 1000);
+        let mut session = Session::of(at, link, info, told_ms.unwrap_or(here_ms))?;
+        session.unknown.extend(told_ms.is_none().then_some("the server's clock"));
+        Ok(session)
+    }
+
+    fn of(at: &Source, link: Link, info: BTreeMap<String, String>, now_ms: i64) -> Result<Session, RestoreError> {
+        let server = ServerVersion::parse(&observe::version(&info)).unwrap_or(ServerVersion::OLDEST);
+        let (at, asked, unknown) = (at.clone(), Instant::now(), Vec::new());
+        let mut session = Session { at, link, server, info, now_ms, asked, bulk_limit: 0, unknown };
         // Without the right to ask, the default.
         session.bulk_limit =
             session.setting("proto-max-bulk-len")?.and_then(|text| text.parse().ok()).unwrap_or(512 << 20);
@@ -380,11 +397,23 @@ impl Session {
     /// # Errors
     /// Whatever keeps the server from answering.
     pub fn facts(&mut self, memory_limit: Option<u64>) -> Result<Facts, RestoreError> {
+        let mut unknown = std::mem::take(&mut self.unknown);
+        let mut setting = |name: &'static str| -> Result<Option<String>, LinkError> {
+            let text = self.setting(name)?;
+            if text.is_none() {
+                unknown.push(name);
+            }
+            Ok(text)
+        };
         let number = |text: Option<String>, otherwise| text.and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-        let maxmemory = number(self.setting("maxmemory")?, 0);
-        let databases = number(self.setting("databases")?, 16);
-        let maxmemory_policy = self.setting("maxmemory-policy")?.unwrap_or_else(|| "noeviction".to_owned());
+        let maxmemory = number(setting("maxmemory")?, 0);
+        let databases = number(setting("databases")?, 16);
+        let maxmemory_policy = setting("maxmemory-policy")?.unwrap_or_else(|| "noeviction".to_owned());
         let modules = self.link.ask(&[b"MODULE", b"LIST"])?;
+        if let Reply::Error(_) = modules {
+            unknown.push("modules");
+        }
+        self.unknown = unknown;
         let modules = modules.list().iter().filter_map(|module| {
             let name = module.list().iter().position(|word| word.text().as_deref() == Some("name"))?;
             module.list().get(name + 1)?.text()
@@ -401,6 +430,11 @@ impl Session {
             is_replica: self.field("role") == "slave",
             is_cluster: self.field("cluster_enabled") == "1",
         })
+    }
+
+    /// What the facts only assume, because the user may not ask.
+    pub fn unknown(&self) -> &[&'static str] {
+        &self.unknown
     }
 
     fn field(&self, name: &str) -> &str {
@@ -506,6 +540,15 @@ impl Session {
             Err(error) => Err(Box::new(Broken { error, report })),
         }
     }
+}
+
+fn info(link: &mut Link) -> Result<BTreeMap<String, String>, RestoreError> {
+    let answer = link.ask(&[b"INFO"])?;
+    let Some(text) = answer.text().filter(|_| !matches!(answer, Reply::Status(_))) else {
+        return Err(refused(0, None, &answer));
+    };
+    let fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    Ok(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 fn time(link: &mut Link) -> Result<i64, RestoreError> {
@@ -667,7 +710,8 @@ impl<W: Write + Send> Feeder<'_, W> {
         });
         match &mut self.own {
             Some(own) if alone => {
-                let sent = own.unit(&std::mem::take(&mut self.unit));
+                let found_absent = own.found_absent;
+                let sent = own.unit(&std::mem::take(&mut self.unit), found_absent);
                 self.shared.add(std::mem::take(&mut own.counts));
                 sent
             }
@@ -696,7 +740,9 @@ impl<W: Write + Send> Feeder<'_, W> {
     }
 
     fn function(&mut self, written: &[u8]) -> Result<(), RestoreError> {
-        if !self.options.functions || !self.session.server.speaks(7, 0) {
+        // Whoever names keys names no libraries.
+        let wanted = self.options.functions && self.options.choice.is_everything();
+        if !wanted || !self.session.server.speaks(7, 0) {
             return Ok(());
         }
         let mut room = Vec::new();

@@ -191,11 +191,13 @@ pub(super) struct Sender<'s, W> {
     pub(super) shared: &'s Shared<'s, W>,
     out: Vec<u8>,
     pub(super) counts: Counts,
+    /// Whether the key of the large value that was tried last was journaled as absent.
+    pub(super) found_absent: bool,
 }
 
 impl<W: Write + Send> Sender<'_, W> {
     pub(super) fn new<'s>(link: Link, shared: &'s Shared<'s, W>) -> Sender<'s, W> {
-        Sender { link, shared, out: Vec::new(), counts: Counts::default() }
+        Sender { link, shared, out: Vec::new(), counts: Counts::default(), found_absent: false }
     }
 
     /// Works on units until there are no more, or somebody has failed.
@@ -203,7 +205,7 @@ impl<W: Write + Send> Sender<'_, W> {
         let mut result = Ok(());
         while result.is_ok() && !self.shared.failed.load(Ordering::Relaxed) {
             let Ok(unit) = lock(units).recv() else { break };
-            result = self.unit(&unit);
+            result = self.unit(&unit, false);
         }
         if result.is_err() {
             self.shared.failed.store(true, Ordering::Relaxed);
@@ -219,23 +221,37 @@ impl<W: Write + Send> Sender<'_, W> {
         }
     }
 
-    pub(super) fn unit(&mut self, unit: &Unit) -> Result<(), RestoreError> {
+    /// Restores the keys of a unit. `found_absent` says that they were journaled as absent before, as that of a large value.
+    pub(super) fn unit(&mut self, unit: &Unit, found_absent: bool) -> Result<(), RestoreError> {
+        let mut late = Vec::new();
+        let done = self.rounds(unit, found_absent, &mut late);
+        // Whatever ended it, these are left alone.
+        self.not_ours(unit, &late).and(done)
+    }
+
+    /// `late` holds what was journaled as absent, is somebody's now, and is neither replaced nor written down as such.
+    fn rounds(&mut self, unit: &Unit, found_absent: bool, late: &mut Vec<Item>) -> Result<(), RestoreError> {
         self.select(unit.database)?;
         let mut todo: Vec<Item> = unit.items.clone();
         let mut numbers = Vec::new();
         for round in 0..ROUNDS {
+            let again = round > 0 || found_absent;
             let keys: Vec<&[u8]> = todo.iter().map(|item| unit.key(item)).collect();
             let there = self.look(unit.database, &keys)?;
-            let mut wanted = Vec::with_capacity(todo.len());
+            let (mut wanted, mut stay) = (Vec::with_capacity(todo.len()), Vec::new());
             for (item, there) in todo.iter().zip(there) {
                 match there {
-                    Some(_) if !self.may_replace(item.ordinal) => {
-                        self.stays(unit.database, unit.key(item))?;
-                    }
+                    Some(_) if !self.may_replace(item.ordinal) => stay.push(*item),
                     there => wanted.push((*item, there)),
                 }
             }
-            todo.clear();
+            if again {
+                self.not_ours(unit, &stay)?;
+                *late = wanted.iter().map(|(item, _)| *item).collect();
+            }
+            for item in &stay {
+                self.stays(unit.database, unit.key(item))?;
+            }
             let mut rest = wanted.as_slice();
             while !rest.is_empty() {
                 // Old values are held until they are journaled, so only as many as there is room for.
@@ -247,12 +263,18 @@ impl<W: Write + Send> Sender<'_, W> {
                 });
                 let (portion, behind) = rest.split_at(fits.count().max(1).min(rest.len()));
                 rest = behind;
-                numbers.push(self.journal(unit, portion, round > 0)?);
-                todo.extend(self.send(unit, portion)?);
+                // One that is still absent in the first round supersedes nothing: a run before may have found something.
+                let supersedes = round > 0 || again && portion.iter().all(|(_, there)| there.is_some());
+                numbers.push(self.journal(unit, portion, supersedes)?);
+                if again {
+                    late.drain(..portion.len());
+                }
+                self.send(unit, portion, late)?;
             }
-            if todo.is_empty() {
+            if late.is_empty() {
                 return self.shared.done(&numbers);
             }
+            todo.clone_from(late);
         }
         let key = todo.first().map(|item| unit.key(item)).unwrap_or_default();
         Err(RestoreError::Exists { database: unit.database, key: key.to_vec() })
@@ -263,6 +285,20 @@ impl<W: Write + Send> Sender<'_, W> {
         let existing = self.shared.options.choice.existing;
         let ours = || self.shared.begun.is_some_and(|before| before.is_begun(ordinal));
         existing == Existing::Replace || existing == Existing::Refuse && ours()
+    }
+
+    /// Writes down that keys which were journaled as absent are left to whoever has made them since.
+    fn not_ours(&mut self, unit: &Unit, items: &[Item]) -> Result<(), RestoreError> {
+        let frame = |item: &Item| Frame::NotOurs { ordinal: item.ordinal, key: unit.key(item).to_vec() };
+        self.write_not_ours(&items.iter().map(frame).collect::<Vec<_>>())
+    }
+
+    pub(super) fn write_not_ours(&mut self, frames: &[Frame]) -> Result<(), RestoreError> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        // No key has this place: nothing is sent with this batch, and going on takes none of its keys for done.
+        self.shared.write(frames, u64::MAX, u64::MAX).map(|_| ())
     }
 
     /// Leaves a key as it is, or refuses to go on.
@@ -394,8 +430,13 @@ impl<W: Write + Send> Sender<'_, W> {
         Ok(frames)
     }
 
-    /// Sends a portion and checks every answer. Keys that somebody made in the meantime come back.
-    fn send(&mut self, unit: &Unit, portion: &[(Item, Option<There>)]) -> Result<Vec<Item>, RestoreError> {
+    /// Sends a portion and checks every answer. Keys that somebody made in the meantime are added to `late`.
+    fn send(
+        &mut self,
+        unit: &Unit,
+        portion: &[(Item, Option<There>)],
+        late: &mut Vec<Item>,
+    ) -> Result<(), RestoreError> {
         let runs = runs(portion);
         self.out.clear();
         for run in &runs {
@@ -413,7 +454,7 @@ impl<W: Write + Send> Sender<'_, W> {
         }
         self.link.send(&self.out)?;
         self.counts.bytes += self.out.len() as u64;
-        let (mut again, mut wrong) = (Vec::new(), None);
+        let mut wrong = None;
         // Answers behind an error still tell what was done.
         for run in runs {
             let answer = self.link.reply()?;
@@ -427,8 +468,8 @@ impl<W: Write + Send> Sender<'_, W> {
                     self.shared.restored.fetch_add(run.len() as u64, Ordering::Relaxed);
                     self.counts.replaced += replaced;
                 }
-                Reply::Nothing | Reply::Number(0) => again.extend(run.iter().map(|(item, _)| *item)),
-                Reply::Error(text) if text.starts_with("BUSYKEY") => again.extend(run.iter().map(|(item, _)| *item)),
+                Reply::Nothing | Reply::Number(0) => late.extend(run.iter().map(|(item, _)| *item)),
+                Reply::Error(text) if text.starts_with("BUSYKEY") => late.extend(run.iter().map(|(item, _)| *item)),
                 _ => {
                     let key = run.first().map(|(item, _)| unit.key(item));
                     wrong.get_or_insert_with(|| refused(unit.database, key, &answer));
@@ -436,7 +477,7 @@ impl<W: Write + Send> Sender<'_, W> {
             }
         }
         self.out.shrink_to(self.shared.options.batch_bytes * 2);
-        wrong.map_or(Ok(again), Err)
+        wrong.map_or(Ok(()), Err)
     }
 
     pub(super) fn count_restored(&mut self, replaced: bool) {

@@ -104,6 +104,10 @@ impl Session {
                     }
                     pipeline.put_back(database, key, before, &mut undone)
                 }
+                Frame::NotOurs { ordinal, key } => {
+                    superseded.insert((ordinal, key));
+                    Ok(())
+                }
                 Frame::Function { name, before } => {
                     undone.functions += 1;
                     pipeline.flush()?;

@@ -10,11 +10,12 @@ mod seeded;
 mod server;
 
 use copies::{Copies, Copy};
-pub use remains::{Remains, Settled};
+pub use remains::{Left, Remains, Settled};
 pub use seeded::Refill;
 use server::{
-    drop_copy, fence, forget, grant, keeps, offset, on_private, said, settle_user, take_clients, turn_away, unfence,
+    drop_copy, fence, forget, grant, keeps, offset, on_private, settle_user, take_clients, turn_away, unfence,
 };
+pub(super) use server::{end, said, saves};
 
 use crate::desired::{OPERATOR, PRIVATE, Readiness};
 use crate::engine::{Engine, EngineError, Names, inspect};

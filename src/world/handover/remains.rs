@@ -1,7 +1,7 @@
 //! What a hand-over left that broke off: finished or taken back, by whoever comes next.
 
 use super::PATIENCE;
-use super::server::{drop_copy, forget, on_private, open_to_all};
+use super::server::{drop_copy, end, forget, on_private, open_to_all, saves};
 use crate::desired::{OPERATOR, PRIVATE, Readiness, ServiceFacts};
 use crate::engine::{Engine, EngineError, Names, inspect};
 use crate::failure::{Failure, Kind};
@@ -34,6 +34,33 @@ pub enum Settled {
     Old,
     /// The new one; the old one may be there beside it.
     New,
+}
+
+/// Where that is which a new server held, once the old one serves again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// In its volume, all of it.
+    Saved,
+    /// In its volume, as far as it had written it when it was ended.
+    EndedEarly,
+    /// Nowhere: it kept nothing on disk.
+    InMemory,
+    /// There was no new server any more.
+    Nothing,
+}
+
+impl Left {
+    /// The end of a sentence about the new server.
+    pub fn say(self) -> &'static str {
+        match self {
+            Left::Saved => "what it held is in its volume",
+            Left::EndedEarly => {
+                "it was ended before it had saved: what it had written until then is in its volume, and nothing later"
+            }
+            Left::InMemory => "it kept nothing on disk, and what it held went with it",
+            Left::Nothing => "it was not there any more",
+        }
+    }
 }
 
 /// Who is there of the three that a hand-over knows, and whether others find it.
@@ -157,8 +184,8 @@ impl Remains<'_> {
                 listener("a hand-over that broke off is finished");
             }
             Err(_) => {
-                self.return_to_old().await?;
-                listener("a hand-over that broke off is taken back; what the new server holds stays in its volume");
+                let left = self.return_to_old().await?;
+                listener(&format!("a hand-over that broke off is taken back; of the new server: {}", left.say()));
             }
         }
         Ok(())
@@ -229,17 +256,43 @@ impl Remains<'_> {
         Ok(inspect::volume_at(&report, "/data").and_then(|name| name.strip_prefix(&prefix).map(str::to_owned)))
     }
 
+    /// Whether the server under the name writes what it holds to disk; as the old one did, where it cannot be asked.
+    async fn keeps(&self) -> bool {
+        let told = match self.server(&self.main()).await {
+            Ok(server) => server.observe(None).await.ok().map(|(told, _)| told),
+            Err(_) => None,
+        };
+        saves(told.as_ref(), self.before)
+    }
+
+    /// Removes the server under the name; its volume stays. It ends by itself before that: it may hold in memory alone what was
+    /// written last.
+    async fn put_away(&self) -> Result<Left, Failure> {
+        let failed = |error: EngineError| self.engine_failed(error);
+        let main = self.main();
+        let keeps = self.keeps().await;
+        let code = end(self.engine, &main, self.grace).await.map_err(failed)?;
+        self.engine.kill_container(&main).await.map_err(failed)?;
+        Ok(match code {
+            None => Left::Nothing,
+            Some(_) if !keeps => Left::InMemory,
+            Some(0) => Left::Saved,
+            Some(_) => Left::EndedEarly,
+        })
+    }
+
     /// The old server serves again; the new one is removed, and its volume stays. There is an old one as long as anything is
-    /// left to do.
-    pub async fn return_to_old(&self) -> Result<(), Failure> {
+    /// left to do. Says where that is which the new one held.
+    pub async fn return_to_old(&self) -> Result<Left, Failure> {
         let failed = |error: EngineError| self.engine_failed(error);
         let there = self.present().await.map_err(failed)?;
         let (main, old, private) = (self.main(), self.old(), self.names.network(PRIVATE));
         if there.old.is_none() {
-            return Ok(());
+            return Ok(Left::Nothing);
         }
+        // Nobody has found this one: it holds nothing but a copy.
         self.engine.kill_container(&self.next()).await.map_err(failed)?;
-        self.engine.kill_container(&main).await.map_err(failed)?;
+        let left = self.put_away().await?;
         let hidden = there.old == Some(false);
         if hidden {
             // Where the others find it they would be first, and it may have been told to take one client alone.
@@ -257,7 +310,8 @@ impl Remains<'_> {
             self.engine.connect_to(&old, &private, Some(self.service)).await.map_err(failed)?;
         }
         self.engine.rename(&old, &main).await.map_err(failed)?;
-        self.part().await
+        self.part().await?;
+        Ok(left)
     }
 
     /// Puts a server on the network where nobody but lockstep asks it.

@@ -93,7 +93,7 @@ impl Handover<'_> {
             _ => failure,
         };
         let taken = take_backup(self.names, request, number, listener).await.map_err(failed)?;
-        listener.hear(taken.kept("verified"));
+        listener.hear(taken.kept(false));
         self.open(refill, &taken.id).await
     }
 

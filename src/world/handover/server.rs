@@ -5,7 +5,7 @@ use crate::desired::{FILES, OPERATOR, PRIVATE};
 use crate::engine::{Engine, EngineError, Names, inspect};
 use crate::redis::{Server, ServerError};
 use crate::state::{Container, User};
-use crate::value::ServerVersion;
+use crate::value::{ServerVersion, Span};
 use std::collections::BTreeMap;
 
 /// How long the old server holds writes back by itself, should nobody tell it anything more.
@@ -58,7 +58,7 @@ pub(super) async fn unfence(server: &Server, version: ServerVersion, user: Optio
 }
 
 /// What a server was told before, where that is known.
-pub(super) fn said(before: Option<&crate::state::Server>, name: &str, otherwise: &str) -> String {
+pub(in crate::world) fn said(before: Option<&crate::state::Server>, name: &str, otherwise: &str) -> String {
     match before.and_then(|before| before.settings.get(name)) {
         Some(crate::state::Value::Text(text)) => text.clone(),
         _ => otherwise.to_owned(),
@@ -67,9 +67,22 @@ pub(super) fn said(before: Option<&crate::state::Server>, name: &str, otherwise:
 
 /// Whether a server finds on disk what it held, when it starts again.
 pub(super) fn keeps(container: &Container) -> bool {
-    let server = container.server.as_ref();
+    saves(container.server.as_ref(), None)
+}
+
+/// The same by what it was told, or else by what is known besides.
+pub(in crate::world) fn saves(told: Option<&crate::state::Server>, besides: Option<&crate::state::Server>) -> bool {
+    let told = |name: &str, otherwise: &str| said(told, name, &said(besides, name, otherwise));
     // Where nothing is said, the server's own save points hold.
-    said(server, "appendonly", "no") == "yes" || !said(server, "save", "its own").is_empty()
+    told("appendonly", "no") == "yes" || !told("save", "its own").is_empty()
+}
+
+/// Asks a server to end and waits for it; the code that its process ended with, `None` where it is not there. It is 0 where all
+/// was saved that is to be: a server that cannot save stays up until the engine kills it (7.0.15).
+pub(in crate::world) async fn end(engine: &Engine, container: &str, grace: Span) -> Result<Option<i64>, EngineError> {
+    engine.stop(container, grace).await?;
+    let Some(report) = engine.find_container(container).await? else { return Ok(None) };
+    Ok(Some(report.state.and_then(|state| state.exit_code).unwrap_or(-1)))
 }
 
 /// Takes writes and clients again.

@@ -11,6 +11,7 @@
 //! secret NAME VALUE                    another value for a secret, in what is meant
 //! had-secret NAME VALUE                another value for a secret, in what was carried out
 //! apply                                what is meant is carried out as well
+//! back                                 the plan is the way back to what there was before `apply`
 //! keys SERVICE COUNT SIZE              what a Redis holds
 //! stop|crash SERVICE                   its process ended, or ends over and over
 //! unreadable SERVICE WHY               it runs and does not answer
@@ -39,8 +40,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::acceptance::Acceptance;
 use lockstep::acl;
-use lockstep::desired::Desired;
+use lockstep::desired::{self, Desired};
 use lockstep::parity::{self, Side, Verification};
+use lockstep::plan::build::Care;
 use lockstep::plan::{Plan, build};
 use lockstep::state::{File, Mount, Resource, State, Value, Volume};
 use lockstep::value::{Bytes, Date, Located, Place, ResourceId, ResourceKind};
@@ -55,11 +57,16 @@ pub struct Staged {
     pub delete_data: BTreeSet<String>,
     /// The texts that `want` comes from.
     pub texts: Texts,
+    /// What there was before it was carried out, where that is gone back to.
+    pub before: Option<Desired>,
 }
 
 impl Staged {
     pub fn plan(&self) -> Plan {
-        build::build(&self.stage.observed(), &self.want, &self.delete_data)
+        match &self.before {
+            Some(before) => build::back(&self.stage.observed(), before, Care::Back, &BTreeSet::new()),
+            None => build::build(&self.stage.observed(), &self.want, &self.delete_data),
+        }
     }
 }
 
@@ -68,7 +75,7 @@ pub fn play(script: &str, environment: &str) -> Staged {
     let (mut before, mut after) = (Texts::base(), Texts::base());
     let (mut had_secrets, mut secrets) = (BTreeMap::new(), BTreeMap::new());
     let mut staged_lines = Vec::new();
-    let (mut empty, mut down) = (false, false);
+    let (mut empty, mut down, mut back) = (false, false, false);
     let mut delete_data = BTreeSet::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let line = match line.split_once(": ") {
@@ -86,6 +93,7 @@ pub fn play(script: &str, environment: &str) -> Staged {
             }
             "empty" => empty = true,
             "down" => down = true,
+            "back" => back = true,
             "delete-data" => _ = delete_data.insert(rest.to_owned()),
             "secret" | "had-secret" => {
                 let [name, value] = words(rest);
@@ -102,16 +110,21 @@ pub fn play(script: &str, environment: &str) -> Staged {
     if !empty {
         stage = carried_out(stage, &had);
     }
+    let mut was = None;
     for (verb, rest) in staged_lines {
         match verb {
-            "apply" => stage = carried_out(stage, &want),
+            "apply" => {
+                was = Some(desired::as_it_was(&stage.observed(), &want, &want.generations));
+                stage = carried_out(stage, &want);
+            }
             _ => touch(&mut stage, verb, rest),
         }
     }
     if down {
         want = Desired { state: State::default(), origins: BTreeMap::new(), ..want };
     }
-    Staged { want, stage, delete_data, texts: after }
+    let before = back.then(|| was.expect("`apply` comes before `back`"));
+    Staged { want, stage, delete_data, texts: after, before }
 }
 
 /// What verifying comes to, and the texts that it is about.
