@@ -359,7 +359,7 @@ pub struct RefreshArguments {
 #[derive(Debug, Subcommand)]
 pub enum MaskCommand {
     /// Show what becomes of each key of a sample: a snapshot (dump.rdb), or lines of JSON with `key` and `value`; needs no
-    /// engine. Exits 3 when a refresh from it would be refused.
+    /// engine. Exits 3 when a refresh from it would be refused; rules without keys in it, and room, are not judged.
     Test {
         file: PathBuf,
         /// Whose secret masks it; without one, a secret that is drawn for this once.

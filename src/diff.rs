@@ -1,6 +1,6 @@
 //! The one comparison behind plan, drift, parity and undo: the difference of two states.
 
-use crate::state::{State, Value};
+use crate::state::{Resource, State, Value};
 use crate::value::ResourceId;
 use serde::Serialize;
 
@@ -46,9 +46,14 @@ fn compare(have: &State, want: &State, complete: bool) -> Vec<Change> {
             changes.push(whole(id, None, Some(())));
             continue;
         };
+        // Whether one runs that crashes over and over is chance.
+        let by_chance = matches!(wanted, Resource::Container(wanted) if wanted.restarting && !complete);
         let (had, wanted) = (had.fields(), wanted.fields());
         for (field, after) in &wanted {
             let before = had.get(field);
+            if by_chance && field == "running" {
+                continue;
+            }
             if before != Some(after) {
                 changes.push(change(id, field, before, Some(after)));
             }

@@ -350,7 +350,10 @@ fn kept(keep: &Keep) -> String {
     match named.is_empty() {
         true => "No backup is ever removed".to_owned(),
         false => {
-            format!("`backup prune` keeps {} ones of each Redis, and those that changes rest on", list(&named, "and"))
+            format!(
+                "`backup prune` keeps {} ones of each Redis, the two newest proven, pinned ones, and those of changes",
+                list(&named, "and")
+            )
         }
     }
 }
@@ -363,7 +366,7 @@ fn changes(environment: &Environment) -> Section {
         section.say(format!("{name} follows {first}: it gets only what {first} runs at that moment."));
     }
     if environment.protected {
-        section.say("Somebody has to type its name, or give `--yes` with a reason.");
+        section.say("Somebody has to type its name, or give `--yes`.");
     }
     section.say("Whatever fails on the way, or is not as it is meant afterwards, is taken back.");
     let probes: Vec<&str> = environment.probes.keys().map(String::as_str).collect();
@@ -424,7 +427,10 @@ fn off(spec: &Spec) -> Option<Section> {
     }
     let dormant: Vec<&str> = spec.dormant.iter().map(|section| section.value).collect();
     if !dormant.is_empty() {
-        section.say(format!("Read and checked, and without effect yet: {}.", list(&dormant, "and")));
+        section.say(format!(
+            "Read and checked, and without effect while the stack has no `refresh:`: {}.",
+            list(&dormant, "and")
+        ));
     }
     (!section.lines.is_empty()).then_some(section)
 }

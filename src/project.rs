@@ -177,8 +177,10 @@ fn port_clashes(resolved: &BTreeMap<Name, Environment>, findings: &mut Vec<Findi
 fn dormant(spec: &Spec, findings: &mut Vec<Finding>) {
     let names: Vec<&str> = spec.dormant.iter().map(|section| section.value).collect();
     if let Some(first) = spec.dormant.first() {
-        let message = format!("read and checked, without effect yet: {}", names.join(", "));
-        findings.push(Finding::note("no-effect-yet", message).at(&first.place));
+        let message =
+            format!("read and checked, without effect while the stack has no `refresh:`: {}", names.join(", "));
+        let help = "write `refresh: { from: production, secret: mask_key }` in stack.yaml";
+        findings.push(Finding::note("no-effect-yet", message).at(&first.place).help(help));
     }
 }
 

@@ -22,12 +22,19 @@ const EXPRESSION: &str = "expression";
 pub struct Values {
     context: Context,
     names: BTreeSet<String>,
+    /// Declared, and without a value for a mistake that is told where it was made.
+    wrong: BTreeSet<String>,
 }
 
 impl Values {
     pub fn insert<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         self.context.insert(name.to_owned(), value);
         self.names.insert(name.to_owned());
+    }
+
+    /// A name that has no value, which whoever calls has told.
+    pub fn is_wrong(&mut self, name: &str) {
+        self.wrong.insert(name.to_owned());
     }
 }
 
@@ -127,7 +134,8 @@ impl Expressions {
                 Ok((rendered, used))
             }
             Err(Fault::Undefined(names)) => {
-                Err(names.iter().map(|name| undefined(name, &text.place, values)).collect())
+                let untold = names.iter().filter(|name| !values.wrong.contains(*name));
+                Err(untold.map(|name| undefined(name, &text.place, values)).collect())
             }
             Err(Fault::Template(error)) => Err(vec![
                 Finding::error("template", message(&error))

@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         Severity::Medium,
         "backups do not lie on the disk that they are for",
         |facts| vec![elsewhere(facts)],
-        "let `backup.to` name another disk or a bucket",
+        "let `backup.to` name a bucket, or a folder of the project that another disk is mounted on",
         &[],
     ),
     HERE.check(

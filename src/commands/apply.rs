@@ -8,15 +8,14 @@ use crate::commands::plan_file::PlanFile;
 use crate::commands::probe;
 use crate::commands::record::{About, Records};
 use crate::commands::refresh;
-use crate::commands::{Verdict, engine_failure, load, open, plan::refusal_kind};
+use crate::commands::{Session, Verdict, engine_failure, load, open, plan::refusal_kind};
 use crate::desired::Generations;
-use crate::engine::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::ledger::{self, Outcome};
 use crate::model::Environment;
 use crate::plan::Plan;
 use crate::project::Project;
-use crate::state::{Observed, Resource};
+use crate::state::{Observed, Resource, Volume};
 use crate::ui::{Ui, json, text};
 use crate::value::{Name, ResourceId, ResourceKind, Sources};
 use crate::world::hold::sweep;
@@ -74,33 +73,62 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: Arguments<'_>) -> Result<
     bring_about(ui, wanted, arguments).await
 }
 
-/// Whether nothing of an environment is there: no container and no volume, nothing of a change that broke off either. What a
-/// seeding left that was killed was never proven, and is removed.
+/// Whether nothing of an environment is there, so that it begins with the data of another.
+///
+/// What a seeding left that was killed was never looked through: it is removed where it shows for what it is, and refused where
+/// nothing says what lies in a volume that no change has ever put anything on.
 async fn is_new(ui: &Ui, project: &Project, environment: &Environment, why: Why<'_>) -> Result<bool, Failure> {
     let session = open(project, environment).await?;
     if session.observed.state.resources.is_empty() {
         return Ok(session.observed.is_whole());
     }
-    if of_a_seeding(&session.observed).is_none() {
+    if of_a_seeding(&session.observed).is_some() {
+        // Somebody may be at it; who holds the environment is told, and nothing of it is touched.
+        let session = session.take(ui, project, environment, why).await?;
+        if let Some(left) = of_a_seeding(&session.observed) {
+            remove_left(&session, &left).await?;
+            ui.status(&format!("{} was being given its data when a run ended; that is begun anew", environment.name));
+            return Ok(true);
+        }
+    }
+    let session = open(project, environment).await?;
+    let observed = &session.observed;
+    let serves = environment.services.keys().any(|service| observed.state.container(service.as_str()).is_some());
+    let records = Records::of(project, environment)?;
+    if serves || records.last_done().await?.is_some() || records.unfinished().await?.is_some() {
         return Ok(false);
     }
-    // Somebody may be at it; who holds the environment is told, and nothing of it is touched.
-    let session = session.take(ui, project, environment, why).await?;
-    let Some(left) = of_a_seeding(&session.observed) else { return Ok(false) };
+    let volumes = observed.state.resources.iter().filter_map(|(id, resource)| match resource {
+        Resource::Volume(Volume::Data { .. }) => Some(id.name.as_str()),
+        _ => None,
+    });
+    let volumes: Vec<&str> = volumes.collect();
+    if volumes.is_empty() {
+        return Ok(false);
+    }
+    let (name, named) = (&environment.name, volumes.join(", "));
+    let message = format!("{name} begins with the data of another, and {named} is there, of which no change tells");
+    let help = format!(
+        "a seeding that was killed may have left it: `lockstep down {name} --delete-data {}` and apply again; or take `seed:` out, \
+         to start on what lies there",
+        volumes.first().unwrap_or(&"VOLUME")
+    );
+    Err(Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed"))
+}
+
+async fn remove_left(session: &Session, left: &[ResourceId]) -> Result<(), Failure> {
     let (engine, names) = (&session.engine, &session.names);
-    let failed = |error: EngineError| engine_failure(&engine.address, &error);
     for kind in [ResourceKind::Container, ResourceKind::Volume, ResourceKind::Network] {
         for id in left.iter().filter(|id| id.kind == kind) {
             let removed = match kind {
-                ResourceKind::Container => engine.kill_container(&names.of(id)).await,
+                ResourceKind::Container => engine.kill_own(names, &names.of(id)).await,
                 ResourceKind::Volume => engine.remove_volume(&names.of(id)).await,
                 ResourceKind::Network => engine.remove_network(&names.of(id)).await,
             };
-            removed.map_err(failed)?;
+            removed.map_err(|error| engine_failure(&engine.address, &error))?;
         }
     }
-    ui.status(&format!("{} was being given its data when a run ended; that is begun anew", environment.name));
-    Ok(true)
+    Ok(())
 }
 
 /// All that is there, where it is nothing but what data are loaded with, and the volumes that they are loaded into. A volume that

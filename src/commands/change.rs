@@ -25,11 +25,15 @@ use crate::world::probe::{self, Keys, Subject};
 use crate::world::rehearsal;
 use crate::world::watch;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// How often one goes on after an answer that was lost, before it counts as a failure.
 const LOST_ANSWERS: u32 = 3;
 /// How often the way back is tried anew.
 const WAYS_BACK: u32 = 4;
+/// For how long what was started again on the way back may not be as it was yet, and how often that is looked at.
+const ANSWERS_AGAIN: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is asked for, and by what name it is remembered.
 #[derive(Clone, Copy)]
@@ -374,7 +378,15 @@ impl Change<'_> {
                 break;
             }
             if plan.steps.is_empty() {
-                let verification = parity::drift(Side { want: before, have: &observed });
+                let mut verification = parity::drift(Side { want: before, have: &observed });
+                let began = Instant::now();
+                // What has just been started again takes a moment to answer.
+                while !verification.findings.is_empty() && began.elapsed() < ANSWERS_AGAIN {
+                    tokio::time::sleep(PAUSE).await;
+                    if let Ok(observed) = session.observe_as(self.environment, before).await {
+                        verification = parity::drift(Side { want: before, have: &observed });
+                    }
+                }
                 if verification.findings.is_empty() {
                     return undone(failure);
                 }

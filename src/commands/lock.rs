@@ -49,7 +49,11 @@ pub async fn run(cli: &Cli, ui: &Ui, environment: Option<&str>, check: bool) -> 
                 fetch(&engine, tag).await?
             }
         };
-        images.insert(tag.clone(), pin(tag, &found));
+        let mut pinned = pin(tag, &found);
+        // What somebody wrote down of an image that says nothing itself holds for as long as it is that image.
+        let known = project.lock.images.get(tag).filter(|known| known.reference() == pinned.reference());
+        pinned.server = pinned.server.or_else(|| known.and_then(|known| known.server.clone()));
+        images.insert(tag.clone(), pinned);
     }
     let locked = Lock { lockstep: 1, images };
     let text = lock::print(&locked)?;
@@ -93,13 +97,7 @@ async fn fetch(engine: &crate::engine::Engine, tag: &str) -> Result<Image, Failu
 fn pin(tag: &str, image: &Image) -> LockedImage {
     let repository = tag.rsplit_once(':').map_or(tag, |(repository, _)| repository);
     let digest = image.digests.iter().find(|digest| digest.split('@').next() == Some(repository)).cloned();
-    let variable = |name: &str| {
-        let entry = image.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
-        entry.map(str::to_owned)
-    };
-    let server = variable("VALKEY_VERSION")
-        .map(|version| format!("valkey {version}"))
-        .or_else(|| variable("REDIS_VERSION").map(|version| format!("redis {version}")));
+    let server = image.server();
     let id = digest.is_none().then(|| image.id.clone());
     LockedImage { digest, id, server }
 }

@@ -38,7 +38,7 @@ pub fn run(cli: &Cli, ui: &Ui, command: &MaskCommand) -> Result<Verdict, Failure
     let mut surveyed = survey::survey(&rules, way, snapshot.as_slice(), &key).map_err(failed)?;
     let canaries = Canaries::new(std::mem::take(&mut surveyed.survey.sample), &rules.canaries);
     let report = Report::of(&rules, &surveyed, canaries.len());
-    // A sample need not hold everything.
+    // A sample need not hold keys of every rule.
     let is_missing = |finding: &Finding| finding.rule == "refresh-nothing";
     let mut findings: Vec<Finding> =
         report::findings(&rules, &surveyed).into_iter().filter(|finding| !is_missing(finding)).collect();

@@ -177,9 +177,7 @@ fn load_with_copies(cli: &Cli, ui: &Ui, environments: &[&str]) -> Result<(Projec
 fn sound(ui: &Ui, loaded: Loaded) -> Result<(Project, Sources), Failure> {
     let errors: Vec<_> =
         loaded.findings.iter().filter(|finding| finding.severity != finding::Severity::Note).cloned().collect();
-    if finding::has_errors(&errors) {
-        ui.findings(&errors, &loaded.sources);
-    }
+    ui.findings(&errors, &loaded.sources);
     match loaded.project {
         Some(project) if !finding::has_errors(&errors) => Ok((project, loaded.sources)),
         _ => Err(Failure::message(Kind::Usage, format!("the spec is wrong: {}", text::count(&errors)))),

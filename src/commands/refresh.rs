@@ -77,6 +77,17 @@ async fn refresh(
     let mut session = open(project, environment).await?;
     session.decided()?;
     let services = services(&session, environment, plan, arguments.service.as_deref(), is_seed)?;
+    let named: Vec<&Name> = services.iter().collect();
+    let data_alone = async |session: &Session| match cold::moves_alone(project, environment, session, &named).await {
+        // What it would come to is worth knowing all the same.
+        Err(failure) if arguments.dry_run => {
+            ui.status(&failure.to_string());
+            Ok(())
+        }
+        alone => alone,
+    };
+    // Before anything is asked of the source, and again once nobody else changes it.
+    data_alone(&session).await?;
     let mut origins = Vec::new();
     for service in &services {
         origins.push(origin(ui, project, &from, service, arguments).await?);
@@ -86,12 +97,7 @@ async fn refresh(
         session = session.take(ui, project, environment, why).await?;
         session.conclude(ui, project, environment).await?;
         session.decided()?;
-    }
-    let named: Vec<&Name> = services.iter().collect();
-    match cold::moves_alone(project, environment, &session, &named).await {
-        // What it would come to is worth knowing all the same.
-        Err(failure) if arguments.dry_run => ui.status(&failure.to_string()),
-        alone => alone?,
+        data_alone(&session).await?;
     }
     let draw = draw()?;
     let asked = Asked { environment, session: &session, plan, secret: &secret, salt: salt(plan, &draw) };

@@ -45,6 +45,9 @@ pub fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>, with_secre
     } else if let Some(folder) = out {
         ui.result(&format!("{} files in {}\n", written.len(), folder.display()));
     }
+    if with_secrets {
+        ui.status("the password of lockstep's own user is drawn at the first launch, and stays a placeholder");
+    }
     if hidden > 0 {
         ui.status(&format!(
             "{hidden} files hold secrets, and show placeholders; `--out DIR --with-secrets` writes them"

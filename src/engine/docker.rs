@@ -65,6 +65,26 @@ pub struct Image {
     pub health: String,
 }
 
+impl Image {
+    /// Which server it says it holds, `redis 7.0.15`: by the variables that images of Redis and Valkey set, or else by where they
+    /// came from, which is all that some official images of Redis 8 say.
+    pub fn server(&self) -> Option<String> {
+        let variable = |name: &str| self.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        [("VALKEY", "valkey"), ("REDIS", "redis")].into_iter().find_map(|(prefix, family)| {
+            let from = variable(&format!("{prefix}_DOWNLOAD_URL")).and_then(released);
+            let version = variable(&format!("{prefix}_VERSION")).or(from)?;
+            Some(format!("{family} {version}"))
+        })
+    }
+}
+
+/// The version in the address of a release: `.../redis-8.2.1.tar.gz`, `.../refs/tags/8.2.1.tar.gz`.
+fn released(address: &str) -> Option<&str> {
+    let file = address.rsplit('/').next()?.strip_suffix(".tar.gz")?;
+    let version = file.rsplit('-').next()?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+}
+
 impl Engine {
     /// Connects and agrees on an API version; `address` is `unix:///path`.
     pub async fn connect(address: &str) -> Result<Engine, EngineError> {
@@ -385,6 +405,16 @@ impl Engine {
         self.permit().await?;
         let options = query::RemoveContainerOptionsBuilder::default().v(true).force(true).build();
         absent_is_done(self.docker.remove_container(name, Some(options)).await)
+    }
+
+    /// The same of one under a name that only the environment gives; one of others that has it is left alone.
+    pub async fn kill_own(&self, names: &Names, name: &str) -> Result<(), EngineError> {
+        let Some(report) = self.find_container(name).await? else { return Ok(()) };
+        let labels = report.config.and_then(|config| config.labels).unwrap_or_default();
+        if names.claimed(&labels).is_none() {
+            return Err(EngineError::Conflict(format!("{name} is somebody else's container, and was not touched")));
+        }
+        self.kill_container(&report.id.unwrap_or_default()).await
     }
 
     /// Names of all volumes with the environment's labels.

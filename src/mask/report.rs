@@ -227,7 +227,7 @@ pub fn findings(rules: &Rules, surveyed: &Surveyed) -> Vec<Finding> {
                 let what =
                     format!("the rule `{pattern}` masks `{}`, which none of {} keys has", part.text, counted.masked);
                 let help = "mend its name, or write `optional: yes` where there may be none";
-                findings.push(Finding::error("refresh-nothing", what).help(help));
+                findings.push(Finding::error("refresh-part", what).help(help));
             }
         }
     }
@@ -277,6 +277,10 @@ pub fn room(report: &Report, maxmemory: u64, limit: Option<u64>) -> Vec<Finding>
 pub fn leaks(rules: &Rules, surveyed: &Surveyed, scanned: &Scanned) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Found { place, from } in &scanned.found {
+        let help = match place {
+            Where::Name => "names are never masked: drop these keys",
+            Where::Value(_) | Where::Function => "mask it there as well, or drop these keys",
+        };
         let place = match place {
             Where::Value(key) => format!("in the value of `{}`", key.escape_ascii()),
             Where::Name => "in the name of a key".to_owned(),
@@ -291,7 +295,7 @@ pub fn leaks(rules: &Rules, surveyed: &Surveyed, scanned: &Scanned) -> Vec<Findi
             Some((rule, part)) => format!("a text that `{rule}` masks at `{part}` stands unmasked {place}"),
             None => format!("a text of `refresh.canaries` stands {place}"),
         };
-        findings.push(Finding::error("refresh-leak", what).help("mask it there as well, or drop these keys"));
+        findings.push(Finding::error("refresh-leak", what).help(help));
     }
     if scanned.finds > scanned.found.len() as u64 {
         let what = format!("and others: {} keys hold a text that may not be there", scanned.finds);

@@ -32,8 +32,9 @@ pub struct Inputs<'a> {
 /// The environment, or as much of it as makes sense; complete if no finding is an error.
 pub fn resolve(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Environment {
     let values = values(inputs, findings);
-    let mut resolver =
-        Resolver { expressions: Expressions::default(), names: template_values(&values), inputs, findings };
+    let mut names = template_values(&values);
+    inputs.spec.differences.keys().filter(|name| !values.contains_key(*name)).for_each(|name| names.is_wrong(name));
+    let mut resolver = Resolver { expressions: Expressions::default(), names, inputs, findings };
     let mut services = BTreeMap::new();
     for (name, redis) in inputs.spec.redis.iter().filter(|(_, redis)| redis.service.enabled) {
         let service = resolver.redis(name, redis);
@@ -167,6 +168,13 @@ fn readable(difference: &Difference, findings: &mut Vec<Finding>) {
         return;
     }
     findings.extend(written.iter().filter_map(|text| value(difference.kind, text).err()));
+    let number = |text: &Text| value(difference.kind, text).ok().and_then(|value| value.number);
+    if let Some((low, high)) = &difference.between
+        && number(low).zip(number(high)).is_some_and(|(low, high)| low > high)
+    {
+        let message = format!("nothing is between {} and {}", low.value, high.value);
+        findings.push(Finding::error("constraint", message).at(&low.place).help("write the lower one first"));
+    }
 }
 
 fn bounds(inputs: &Inputs<'_>, name: &str, difference: &Difference, value: &Value, findings: &mut Vec<Finding>) {
@@ -656,7 +664,8 @@ impl Resolver<'_, '_> {
         let bad = written.value.starts_with('/') || parts.first() == Some(&"..") || written.value.contains('\0');
         if bad {
             let message = format!("`{}` leaves the project's folder", written.value);
-            self.findings.push(Finding::error("path", message).at(&text.place));
+            let help = "name a folder below the project; another disk can be mounted there";
+            self.findings.push(Finding::error("path", message).at(&text.place).help(help));
             return None;
         }
         Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })

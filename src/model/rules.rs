@@ -1,6 +1,6 @@
 //! Rules across fields: what is wrong although every value alone is right. One short function each.
 
-use crate::finding::{Finding, nearest};
+use crate::finding::{self, Finding, nearest};
 use crate::model::resolve::{Inputs, known_environments};
 use crate::model::{Environment, Kind, RedisServer, Service, ephemeral, run};
 use crate::value::{Bytes, Name};
@@ -72,6 +72,10 @@ fn memory_fits(service: &Service, redis: &RedisServer, findings: &mut Vec<Findin
     };
     let Some(maxmemory) = maxmemory(redis) else {
         let text = written.value.first().map_or("", String::as_str);
+        // It did not render, which is told.
+        if text.is_empty() && finding::has_errors(findings) {
+            return;
+        }
         let message = format!("`{text}` is not a size above zero");
         findings.push(Finding::error("maxmemory", message).at(&written.place).help("write 256mb"));
         return;

@@ -277,7 +277,8 @@ impl Builder<'_> {
         }
     }
 
-    /// A server of which nobody knows what it reads would start on the only copy of what another one wrote.
+    /// A server of which nobody knows what it reads would start on the only copy of what another one wrote, and nothing shows
+    /// beforehand whether it loads that.
     fn unversioned(&mut self) {
         for facts in self.want.services.values().filter(|facts| facts.role == Role::Redis) {
             let name = facts.name.as_str();
@@ -294,7 +295,9 @@ impl Builder<'_> {
                 // On the way back it is the new one that stopped, maybe since it could not read what is there.
                 None => had.started && self.care == Care::Full,
             };
-            if !(wanted.running && stays && unknown && holds) {
+            // A rehearsal loads what a running one held.
+            let shown = self.care == Care::Full && self.want.rehearse == Rehearse::Always && had.running;
+            if !(wanted.running && stays && unknown && holds) || shown {
                 continue;
             }
             let id = ResourceId::container(name);
@@ -303,7 +306,7 @@ impl Builder<'_> {
                 "image `{}` does not say which server it is, and so not whether it loads what {before} holds in {id}",
                 facts.image
             );
-            let help = "use one that sets REDIS_VERSION or VALKEY_VERSION, or write its `server:` into stack.lock";
+            let help = "write its `server:` into stack.lock, or leave out `rehearse: never` and let it run when it is replaced";
             let mut finding = Finding::error("server-version", message).about(id.to_string()).help(help);
             finding.place = self.want.origin(&id, "image").and_then(|origin| origin.place.clone());
             self.refusals.push(finding);
@@ -920,6 +923,9 @@ impl Builder<'_> {
             let mut changes = self.changes_of(&id);
             changes.retain(|change| !is_of_process(change));
             let replaced = changes.iter().any(|change| effect::of(change) == Means::Replace);
+            if replaced && facts.role == Role::Redis && had.started && had.image != wanted.image {
+                self.left_behind(&id, had, wanted);
+            }
             let (means, cost) = if replaced { (Means::Replace, Effect::Replace) } else { (Means::Start, Effect::Stop) };
             let causes = self.causes(changes.iter().filter(|change| effect::of(change) == means));
             let needing = self.want.services.values().filter(|other| other.needs.contains(&facts.name));
@@ -927,8 +933,8 @@ impl Builder<'_> {
             let needing = needing.flat_map(|other| [Milestone::Stopped(other.clone()), Milestone::Ready(other)]);
             let own = self.steps.iter().filter(|step| step.resource == id).map(|step| Some(step.number));
             let mut after: Vec<Option<u32>> = own.chain(needing.map(|milestone| self.reached(milestone))).collect();
-            // One that crashed over and over before may do so again.
-            if had.running || had.restarting && (replaced || !wanted.restarting) {
+            // One that crashed over and over before may do so again, and one of those that runs now is left to run.
+            if (had.running || had.restarting) && (replaced || !wanted.restarting) {
                 let risk = self.restart_risk(name, had);
                 let stopped = self.step(Action::Stop, &id, after.clone(), causes.clone(), cost, risk);
                 self.done.insert(Milestone::Stopped(name.to_owned()), stopped);
@@ -936,10 +942,26 @@ impl Builder<'_> {
             }
             if replaced {
                 let removed = self.step(Action::Remove, &id, after, causes.clone(), cost, Risk::None);
-                self.create(&id, wanted, [Some(removed)], causes, cost);
+                let created = self.create(&id, wanted, [Some(removed)], causes.clone(), cost);
+                if wanted.restarting {
+                    self.step(Action::Start, &id, [Some(created)], causes, cost, Risk::None);
+                }
             } else if changes.iter().any(|change| effect::of(change) == Means::Update) {
                 self.update(&id, &changes, after);
             }
+        }
+    }
+
+    /// A server that is put back without being started shows nobody whether it reads what another one wrote since.
+    fn left_behind(&mut self, id: &ResourceId, had: &Container, wanted: &Container) {
+        let stays =
+            had.mounts.get("/data").map(|mount| &mount.volume) == wanted.mounts.get("/data").map(|mount| &mount.volume);
+        if stays && reads(had, wanted) != Some(true) {
+            let message = format!(
+                "another image ran on the data of {id} since, and it is not known whether the one before reads them"
+            );
+            let help = "before it is started, restore the backup that the change took";
+            self.notes.push(Finding::warning("downgrade", message).about(id.to_string()).help(help));
         }
     }
 

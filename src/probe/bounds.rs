@@ -61,7 +61,9 @@ pub fn blamed(before: &Capture, after: &Capture, environment: &Environment) -> V
         violations(after, environment).into_iter().filter(|finding| !known(finding)).collect();
     let counted = |service: &str| before.keys.get(service).is_some_and(|counted| counted.problem.is_none());
     let mut uncounted = Capture { keys: after.keys.clone(), ..Capture::default() };
-    uncounted.keys.retain(|service, _| ran(service) && !counted(service));
+    // What was not there at all held nothing before.
+    let was_there = |service: &str| before.lives.get(service).is_some_and(|life| !life.id.is_empty());
+    uncounted.keys.retain(|service, _| was_there(service) && !counted(service));
     let uncounted = violations(&uncounted, environment);
     for finding in findings.iter_mut().filter(|finding| uncounted.contains(finding)) {
         finding.severity = Severity::Warning;

@@ -235,7 +235,9 @@ impl<'t> Builder<'t, '_> {
             let value = self.node(event, span, depth + 1)?;
             let Tree::Scalar(name, _) = key.value else {
                 let message = format!("a key must be a name, not {}", key.value.kind());
-                self.findings.push(Finding::error("key-type", message).at(&key.place));
+                let finding = Finding::error("key-type", message).at(&key.place);
+                let help = "braces begin a mapping: write \"{{ ... }}\" in quotes";
+                self.findings.push(if matches!(key.value, Tree::Map(_)) { finding.help(help) } else { finding });
                 continue;
             };
             if let Some(line) = first.insert(name.clone(), key.place.line) {

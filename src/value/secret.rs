@@ -39,11 +39,11 @@ impl Secret {
 
 /// What some programs write instead of `%2F`.
 fn lower_hex(encoded: &str) -> String {
-    let mut left = 0_u8;
+    let mut digits = 0_u8;
     let lowered = encoded.chars().map(|c| {
-        left = if c == '%' { 3 } else { left };
-        left = left.saturating_sub(1);
-        if left > 0 || c == '%' { c.to_ascii_lowercase() } else { c }
+        let is_digit = digits > 0;
+        digits = if c == '%' { 2 } else { digits.saturating_sub(1) };
+        if is_digit { c.to_ascii_lowercase() } else { c }
     });
     lowered.collect()
 }

@@ -53,7 +53,7 @@ impl TakeOver<'_> {
         let began = Instant::now();
         if let Err(failure) = self.prove().await {
             // Best effort: the next run removes what is left.
-            let _ = self.engine.kill_container(&self.next()).await;
+            let _ = self.engine.kill_own(self.names, &self.next()).await;
             return Err(failure);
         }
         let proven = began.elapsed();
@@ -89,7 +89,7 @@ impl TakeOver<'_> {
         let (id, main, next) = (ResourceId::container(self.service()), self.main(), self.next());
         let failed = |error| self.failed("the new one was not made", error);
         if let Err(error) = self.engine.create_as(self.names, &id, self.wanted, &next, Some(self.service())).await {
-            let _ = self.engine.kill_container(&next).await;
+            let _ = self.engine.kill_own(self.names, &next).await;
             return Err(failed(error));
         }
         let began = Instant::now();
@@ -101,7 +101,7 @@ impl TakeOver<'_> {
         };
         if let Err(failure) = tried.await {
             // Best effort: what cannot be done now, the next run does.
-            let _ = self.engine.kill_container(&next).await;
+            let _ = self.engine.kill_own(self.names, &next).await;
             let back = self.engine.start(&main).await;
             let so_far = match back {
                 Ok(()) => format!("the old one runs again, {} ms after it was stopped", began.elapsed().as_millis()),
@@ -172,7 +172,7 @@ pub async fn settle(
     };
     if let Some(old) = old {
         if !answers().await {
-            engine.kill_container(&next).await?;
+            engine.kill_own(names, &next).await?;
             if !inspect::runs(&old) {
                 engine.start(&main).await?;
             }

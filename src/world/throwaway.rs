@@ -74,11 +74,7 @@ impl Wanted {
 
 /// Which server an image holds, as far as its variables say so; those of the servers' makers do.
 pub fn server_in(image: &Image) -> Option<ServerVersion> {
-    // In the order in which `lockstep lock` asks for them.
-    [("VALKEY_VERSION=", "valkey"), ("REDIS_VERSION=", "redis")].into_iter().find_map(|(variable, family)| {
-        let version = image.env.iter().find_map(|entry| entry.strip_prefix(variable))?;
-        ServerVersion::parse(&format!("{family} {version}"))
-    })
+    image.server().and_then(|server| ServerVersion::parse(&server))
 }
 
 /// Where it runs, and what its files are called.
@@ -296,8 +292,8 @@ fn carrier_of(wanted: &Wanted, place: &Place) -> Container {
 pub(super) async fn remove(engine: &Engine, place: &Place) -> Result<(), EngineError> {
     let names = &place.names;
     let (first, second) = future::join(
-        engine.kill_container(&names.container(&place.container)),
-        engine.kill_container(&names.of(&place.carrier())),
+        engine.kill_own(names, &names.container(&place.container)),
+        engine.kill_own(names, &names.of(&place.carrier())),
     )
     .await;
     first.and(second)?;
@@ -340,14 +336,14 @@ pub async fn sweep(engine: &Engine, stack: &Name, older_than: Span) -> Result<()
 /// Removes a data volume that nothing was ever put into; looked at through a container that is never started. False where
 /// there is something in it.
 pub async fn remove_if_empty(engine: &Engine, names: &Names, volume: &str, image: &str) -> Result<bool, EngineError> {
-    let id = ResourceId::container("look");
+    let id = ResourceId::container(format!("{volume}.look"));
     let mounts = BTreeMap::from([("/d".to_owned(), Mount { volume: volume.to_owned(), read_only: true })]);
     let carrier = Container::carrier(image.to_owned(), "65534:65534".to_owned(), mounts);
-    engine.kill_container(&names.of(&id)).await?;
+    engine.kill_own(names, &names.of(&id)).await?;
     engine.create_container(names, &id, &carrier).await?;
     // What does not fit into memory is not nothing.
     let looked = engine.read_files(&names.of(&id), "/d").await;
-    engine.kill_container(&names.of(&id)).await?;
+    engine.kill_own(names, &names.of(&id)).await?;
     if !looked.is_ok_and(|tar| archive::is_empty_folder(&tar)) {
         return Ok(false);
     }
@@ -355,7 +351,7 @@ pub async fn remove_if_empty(engine: &Engine, names: &Names, volume: &str, image
         Ok(()) => Ok(true),
         // The container that mounts all volumes has it; it holds nothing, and the plan makes it anew.
         Err(EngineError::Conflict(_)) => {
-            engine.kill_container(&names.container(crate::desired::FILES)).await?;
+            engine.kill_own(names, &names.container(crate::desired::FILES)).await?;
             engine.remove_volume(&names.volume(volume)).await.map(|()| true)
         }
         Err(error) => Err(error),

@@ -262,7 +262,7 @@ fn what_nobody_names_refuses_it_and_so_does_another_type() {
         ("refresh-unmatched", "1 keys match no rule: `other:*` 1"),
         ("refresh-type", "`user:2` is a string, which the rule `user:*` is not for"),
         ("refresh-json", "`doc:1` is not JSON, which the rule `doc:*` masks at `$.name`"),
-        ("refresh-nothing", "the rule `user:*` masks `phone`, which none of 1 keys has"),
+        ("refresh-part", "the rule `user:*` masks `phone`, which none of 1 keys has"),
         ("refresh-nothing", "the rule `none:*` matches no key"),
     ];
     for wanted in wanted {

@@ -471,7 +471,7 @@ fn keys_that_nobody_counted_before_take_no_change_back() {
         let rules = [("page:*".to_owned(), RuleCount { keys: 1, endless, ..RuleCount::default() })].into();
         Counted { rules, ..Counted::default() }
     };
-    let life = Life { running: true, ..Life::default() };
+    let life = Life { id: "1f".to_owned(), ..Life::default() };
     let capture = |counted: Option<Counted>| Capture {
         keys: counted.map(|counted| ("cache".to_owned(), counted)).into_iter().collect(),
         lives: [("cache".to_owned(), life.clone())].into(),

@@ -1,7 +1,7 @@
 //! What values mean and how they are written.
 
 use lockstep::value::blob::{Blob, base64};
-use lockstep::value::{Date, Glob};
+use lockstep::value::{Date, Glob, Secret};
 
 #[test]
 fn base64_is_that_of_the_standard() {
@@ -116,4 +116,14 @@ fn a_day_is_one_that_exists() {
     }
     assert!(Date::parse("2027-01-31") < Date::parse("2027-02-01"));
     assert_eq!(Date::of_time("2026-11-26T01:44:01Z"), Date::parse("2026-11-26"));
+}
+
+#[test]
+fn a_secret_is_known_again_in_an_address_however_that_is_written() {
+    let secret = Secret::new("p/W+=AB");
+    let forms = secret.forms(4);
+    for form in ["p/W+=AB", "p%2FW%2B%3DAB", "p%2fW%2b%3dAB"] {
+        assert!(forms.iter().any(|known| known == form), "{form} is none of {forms:?}");
+    }
+    assert!(Secret::new("abc").forms(4).is_empty(), "so few signs stand anywhere by chance");
 }

@@ -60,6 +60,36 @@ fn a_container_of_others_with_our_name_is_left_alone() {
     stack.is_right("live");
 }
 
+/// Names that are there for the time of a change alone are names of ours too.
+#[test]
+fn a_container_of_others_is_not_taken_for_what_a_change_left() {
+    let stack = Scenario::with("foreign_next", project::small);
+    stack.apply("live");
+    let names = ["web.next", "cache.next", "cache.restore"].map(|name| stack.name("live", name));
+    for name in &names {
+        let body = json!({ "Image": "lockstep/redis:7.0", "Labels": { DECOY: stack.stack } });
+        stack.docker.create_container(name, &body);
+        stack.docker.start(name);
+    }
+    let before: Vec<_> = names.iter().map(|name| stack.docker.identity(name)).collect();
+    let backup = stack.run(&["backup", "create", "live", "--json"]).ok().json();
+    let id = docker::text(&backup[0], "/id");
+    let restored = stack.run(&["restore", "live", &id, "--yes"]);
+    assert!(restored.code != 0 && restored.stderr.contains("somebody else's container"), "{restored}");
+    // The application has to be replaced, and then the server.
+    stack.edit("COLOUR: green", "COLOUR: blue");
+    let changed = stack.run(&["apply", "live"]);
+    assert_ne!(changed.code, 0, "{changed}");
+    stack.edit("COLOUR: blue", "COLOUR: green");
+    stack.edit("  cache:\n    image: lockstep/redis:7.0", "  cache:\n    image: lockstep/redis:8.0");
+    stack.lock();
+    let changed = stack.run(&["apply", "live"]);
+    assert_ne!(changed.code, 0, "{changed}");
+    let after: Vec<_> = names.iter().map(|name| stack.docker.identity(name)).collect();
+    assert_eq!(after, before, "{changed}");
+    assert!(names.iter().all(|name| stack.docker.running(name)));
+}
+
 #[test]
 fn a_network_of_others_with_our_name_is_neither_used_nor_doubled() {
     let stack = Scenario::with("foreign_network", redis_only);

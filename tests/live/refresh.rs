@@ -280,6 +280,17 @@ fn an_environment_with_a_seed_is_created_by_a_refresh() {
         assert_eq!(killed.signal, Some(9), "{path}: {killed}");
         proxy.settle();
     }
+    // A volume of which nothing tells any more.
+    let left = ["cache.restore", "cache.restore.carrier"].map(|name| stack.name("staging", name));
+    left.iter().for_each(|name| stack.docker.remove_container(name));
+    stack.run(&["apply", "staging"]).exits(4).says("of which no change tells").says("nothing was changed");
+    let objects = stack.objects("staging");
+    let volume = objects.iter().find_map(|object| object.strip_prefix("volume ").filter(|name| name.contains(".data")));
+    stack.run(&["down", "staging", "--delete-data", volume.expect("a volume with data"), "--yes"]).ok();
+    assert!(stack.objects("staging").is_empty(), "{:?}", stack.objects("staging"));
+    proxy.arm(At::Matching("POST", "cache.restore/start".to_owned()), Fault::KillAfter);
+    stack.run_through(&proxy, &["apply", "staging"]);
+    proxy.settle();
     let ran = stack.run(&["apply", "staging", "--json"]).ok();
     assert!(ran.stderr.contains("that is begun anew"), "{ran}");
     let report = ran.json();

@@ -270,6 +270,29 @@ fn a_restore_that_does_not_fit_is_refused_or_said() {
     assert_eq!(state(&stack), before);
 }
 
+/// What one restores for: the server is down, and what needs it is as well. What else waits for `apply` is not carried along.
+#[test]
+fn a_restore_moves_data_alone_also_where_nothing_serves() {
+    let stack = Scenario::with("restore_alone", project::small);
+    stack.apply("live");
+    stack.redis("live").fill(50);
+    let id = backed_up(&stack, "live");
+    stack.edit("COLOUR: green", "COLOUR: blue");
+    let before = stack.docker.identity(&stack.name("live", "web"));
+    let refused = stack.run(&["restore", "live", &id, "--yes"]).exits(4);
+    refused.says("this moves data alone: there is also to").says("nothing was changed");
+    assert_eq!(stack.docker.identity(&stack.name("live", "web")), before);
+    let forecast = stack.run(&["restore", "live", &id, "--dry-run", "--json"]).ok().json();
+    assert_eq!(forecast["forecast"]["chosen"]["keys"], 50, "{forecast}");
+    stack.edit("COLOUR: blue", "COLOUR: green");
+    for service in ["web", "cache"] {
+        stack.docker.stop(&stack.name("live", service));
+    }
+    stack.run(&["restore", "live", &id, "--yes"]).ok();
+    stack.redis_again("live").holds(50);
+    stack.is_right("live");
+}
+
 #[test]
 fn a_restore_that_is_refused_changes_nothing() {
     let stack = running("restore_refused", "lockstep/redis:7.0", |spec| spec);

@@ -92,7 +92,13 @@ pub async fn moves_alone(
         let stopped = services.iter().any(|service| service.as_str() == of) && !runs(of);
         of == desired::FILES || left || stopped
     };
-    let pending = plan.steps.iter().filter(|step| step.action != Action::Backup && !is_needed(step));
+    // What ended for want of its data, and has to start again, is what this is for.
+    let of_life = |step: &Step| {
+        let lives = !step.because.is_empty() && step.because.iter().all(|cause| cause.change.field == "running");
+        matches!(step.action, Action::Backup | Action::Ready)
+            || matches!(step.action, Action::Start | Action::Stop | Action::Rehearse { .. }) && lives
+    };
+    let pending = plan.steps.iter().filter(|step| !of_life(step) && !is_needed(step));
     let Some(first) = pending.min_by_key(|step| step.number) else { return Ok(()) };
     if Records::of(project, environment)?.unfinished().await?.is_some() {
         return Ok(());

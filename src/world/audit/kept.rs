@@ -83,7 +83,9 @@ fn backups(repository: &Repository, environment: &Environment) -> Read<Backups> 
 
 fn kept(listed: &[Listed], service: &str) -> Kept {
     let mut kept = Kept::default();
-    let of = |backup: &&Listed| backup.manifest.as_ref().is_some_and(|manifest| manifest.service == service);
+    let of = |backup: &&Listed| {
+        backup.manifest.as_ref().is_some_and(|manifest| manifest.service == service && !manifest.imported)
+    };
     for backup in listed.iter().filter(of) {
         let newer = |known: &Option<(String, Span)>, age: Span| known.as_ref().is_none_or(|(_, known)| age < *known);
         let proven = matches!(backup.state, State::Verified | State::Drilled);

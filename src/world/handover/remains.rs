@@ -272,7 +272,7 @@ impl Remains<'_> {
         let main = self.main();
         let keeps = self.keeps().await;
         let code = end(self.engine, &main, self.grace).await.map_err(failed)?;
-        self.engine.kill_container(&main).await.map_err(failed)?;
+        self.engine.kill_own(self.names, &main).await.map_err(failed)?;
         Ok(match code {
             None => Left::Nothing,
             Some(_) if !keeps => Left::InMemory,
@@ -291,7 +291,7 @@ impl Remains<'_> {
             return Ok(Left::Nothing);
         }
         // Nobody has found this one: it holds nothing but a copy.
-        self.engine.kill_container(&self.next()).await.map_err(failed)?;
+        self.engine.kill_own(self.names, &self.next()).await.map_err(failed)?;
         let left = self.put_away().await?;
         let hidden = there.old == Some(false);
         if hidden {

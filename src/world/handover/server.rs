@@ -118,12 +118,12 @@ pub(super) async fn turn_away(server: &Server) -> Result<(), ServerError> {
 pub(super) async fn drop_copy(engine: &Engine, names: &Names, next: &str) -> Result<(), EngineError> {
     let Some(report) = engine.find_container(next).await? else { return Ok(()) };
     let copy = inspect::volume_at(&report, "/data");
-    engine.kill_container(next).await?;
+    engine.kill_own(names, next).await?;
     let Some(volume) = copy else { return Ok(()) };
     match engine.remove_volume(&volume).await {
         Err(EngineError::Conflict(_)) => {
             // The container that mounts all volumes has it; it holds nothing, and the plan makes it anew.
-            engine.kill_container(&names.container(FILES)).await?;
+            engine.kill_own(names, &names.container(FILES)).await?;
             engine.remove_volume(&volume).await
         }
         other => other,
