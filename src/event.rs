@@ -33,6 +33,10 @@ pub enum Event {
         /// As `backup list` calls it: `verified`, `drilled`, `copied`.
         proven: &'static str,
     },
+    /// A server was ended before it had saved what it held.
+    Unsaved {
+        service: String,
+    },
     /// How long a server held writes back.
     WritesPaused {
         ms: u64,

@@ -366,7 +366,7 @@ fn changes(environment: &Environment) -> Section {
         section.say(format!("{name} follows {first}: it gets only what {first} runs at that moment."));
     }
     if environment.protected {
-        section.say("Somebody has to type its name, or give `--yes`.");
+        section.say("Somebody has to type its name, or give `--yes`, with a reason where nobody can type.");
     }
     section.say("Whatever fails on the way, or is not as it is meant afterwards, is taken back.");
     let probes: Vec<&str> = environment.probes.keys().map(String::as_str).collect();

@@ -95,7 +95,9 @@ async fn is_new(ui: &Ui, project: &Project, environment: &Environment, why: Why<
     let observed = &session.observed;
     let serves = environment.services.keys().any(|service| observed.state.container(service.as_str()).is_some());
     let records = Records::of(project, environment)?;
-    if serves || records.last_done().await?.is_some() || records.unfinished().await?.is_some() {
+    // A change that was taken back has proven what it loaded; what was taken away says nothing of what is there.
+    let tells = |entry: &ledger::Entry| entry.begin.as_ref().is_none_or(|begin| begin.verb != "down");
+    if serves || records.entries().await?.iter().any(tells) {
         return Ok(false);
     }
     let volumes = observed.state.resources.iter().filter_map(|(id, resource)| match resource {
@@ -108,10 +110,9 @@ async fn is_new(ui: &Ui, project: &Project, environment: &Environment, why: Why<
     }
     let (name, named) = (&environment.name, volumes.join(", "));
     let message = format!("{name} begins with the data of another, and {named} is there, of which no change tells");
+    let delete: String = volumes.iter().map(|volume| format!(" --delete-data {volume}")).collect();
     let help = format!(
-        "a seeding that was killed may have left it: `lockstep down {name} --delete-data {}` and apply again; or take `seed:` out, \
-         to start on what lies there",
-        volumes.first().unwrap_or(&"VOLUME")
+        "to start on what lies there, take `seed:` out; if a seeding that was killed left it, `lockstep down {name}{delete}` and apply again"
     );
     Err(Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed"))
 }

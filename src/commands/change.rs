@@ -388,7 +388,7 @@ impl Change<'_> {
                     }
                 }
                 if verification.findings.is_empty() {
-                    return undone(failure);
+                    return undone(failure, &recorder.unsaved());
                 }
                 self.ui.status(text::verification(&verification, self.sources).trim_end());
                 last = Some(Failure::message(Kind::Error, "it differs from what it was in what is listed above"));
@@ -525,7 +525,7 @@ fn handed_over(plan: &Plan) -> BTreeSet<String> {
     steps.map(|step| step.resource.name.clone()).collect()
 }
 
-fn undone(failure: Failure) -> Failure {
+fn undone(failure: Failure, unsaved: &BTreeSet<String>) -> Failure {
     let kind = match failure.kind {
         kind @ (Kind::Backup | Kind::Signal(_) | Kind::Usage) => kind,
         _ => Kind::Undone,
@@ -535,10 +535,14 @@ fn undone(failure: Failure) -> Failure {
         Kind::Backup => "nothing was changed",
         _ => "everything is as it was before",
     };
-    // What it says of itself, such as of a server that was ended before it had saved, goes before that.
-    let so_far = match failure.so_far.as_deref().filter(|own| !own.starts_with("nothing was")) {
-        Some(own) => format!("{own}; {so_far}"),
-        None => so_far.to_owned(),
+    let so_far = match unsaved.is_empty() {
+        true => so_far.to_owned(),
+        false => {
+            let names = unsaved.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "{names} was ended before it had saved, and has what was in its volume; everything else is as it was before"
+            )
+        }
     };
     Failure { kind, ..failure }.so_far(so_far)
 }

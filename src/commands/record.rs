@@ -14,6 +14,7 @@ use crate::ui::Ui;
 use crate::ui::progress::Progress;
 use crate::value::Digest;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -159,6 +160,7 @@ pub(super) struct Recorder {
     began: Instant,
     performed: RefCell<Vec<Performed>>,
     kept: RefCell<Vec<Kept>>,
+    unsaved: RefCell<BTreeSet<String>>,
     paused_ms: RefCell<Option<u64>>,
     away_ms: RefCell<Option<u64>>,
     /// Whether it is the way back that is heard.
@@ -171,6 +173,7 @@ impl Recorder {
             began: Instant::now(),
             performed: RefCell::default(),
             kept: RefCell::default(),
+            unsaved: RefCell::default(),
             paused_ms: RefCell::default(),
             away_ms: RefCell::default(),
             back: RefCell::new(false),
@@ -190,6 +193,11 @@ impl Recorder {
     /// The backups that were taken and proven so far.
     pub fn kept(&self) -> Vec<Kept> {
         self.kept.borrow().clone()
+    }
+
+    /// Servers that were ended before they had saved what they held.
+    pub fn unsaved(&self) -> BTreeSet<String> {
+        self.unsaved.borrow().clone()
     }
 
     /// What a record of the end says of the way.
@@ -219,6 +227,7 @@ impl Recorder {
                     failed: false,
                 });
             }
+            Event::Unsaved { service } => _ = self.unsaved.borrow_mut().insert(service.clone()),
             Event::Kept { service, id, keys, bytes, proven } => self.kept.borrow_mut().push(Kept {
                 id: id.clone(),
                 service: service.clone(),

@@ -86,8 +86,11 @@ async fn refresh(
         }
         alone => alone,
     };
-    // Before anything is asked of the source, and again once nobody else changes it.
-    data_alone(&session).await?;
+    // Before anything is asked of the source, and again once nobody else changes it; who waits for somebody else's change
+    // cannot know before that.
+    if arguments.dry_run || arguments.lock_wait == Span::default() {
+        data_alone(&session).await?;
+    }
     let mut origins = Vec::new();
     for service in &services {
         origins.push(origin(ui, project, &from, service, arguments).await?);

@@ -804,9 +804,11 @@ impl Builder<'_> {
         let Some(had) = had else {
             let causes = self.causes(&changes);
             let created = self.create(&id, &container, [], causes.clone(), Effect::Create);
+            before_start.push(Some(created));
             if container.running {
-                before_start.push(Some(created));
                 self.start(facts, &id, before_start, causes, Effect::Create, Risk::None);
+            } else if container.restarting {
+                self.step(Action::Start, &id, before_start, causes, Effect::Create, Risk::None);
             }
             return;
         };
@@ -944,8 +946,12 @@ impl Builder<'_> {
                 let removed = self.step(Action::Remove, &id, after, causes.clone(), cost, Risk::None);
                 let created = self.create(&id, wanted, [Some(removed)], causes.clone(), cost);
                 if wanted.restarting {
-                    self.step(Action::Start, &id, [Some(created)], causes, cost, Risk::None);
+                    let after = [Some(created), self.reached(Milestone::FilesWritten)];
+                    self.step(Action::Start, &id, after, causes, cost, Risk::None);
                 }
+            } else if wanted.restarting && !had.running && !had.restarting {
+                after.push(self.reached(Milestone::FilesWritten));
+                self.step(Action::Start, &id, after, causes, Effect::Restart, Risk::None);
             } else if changes.iter().any(|change| effect::of(change) == Means::Update) {
                 self.update(&id, &changes, after);
             }

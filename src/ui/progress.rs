@@ -65,7 +65,7 @@ impl Listener for Progress {
                 }
             }
             // The outcome of the step says it.
-            Event::Kept { .. } | Event::WritesPaused { .. } | Event::Away { .. } => {}
+            Event::Kept { .. } | Event::Unsaved { .. } | Event::WritesPaused { .. } | Event::Away { .. } => {}
             Event::Line { text } => self.line(&format!("    | {}", text::printable(&text))),
         }
     }

@@ -93,7 +93,7 @@ impl World for Live<'_> {
                 Ok(()) => Ok("started".to_owned()),
                 Err(error) => Err(self.start_failed(step, error).await),
             },
-            Action::Stop => self.stop(step, &name).await,
+            Action::Stop => self.stop(step, &name, listener).await,
             Action::Rehearse { services, .. } => self.rehearse(step, services, listener).await,
             Action::HandOver { volume, refilled } => {
                 let refill = refilled.then(|| self.refill(step, volume)).transpose()?;
@@ -156,7 +156,7 @@ impl Live<'_> {
     }
 
     /// Ends a process. The next one on the volume of a Redis that was killed takes an older snapshot for all that there is.
-    async fn stop(&self, step: &Step, name: &str) -> Result<String, Failure> {
+    async fn stop(&self, step: &Step, name: &str, listener: &impl Listener) -> Result<String, Failure> {
         let service = step.resource.name.as_str();
         let failed = |error: EngineError| self.failed(step, error);
         let grace = self.desired.service(service).map_or(Span::seconds(120), |facts| facts.stop_grace);
@@ -175,7 +175,12 @@ impl Live<'_> {
             Some(code) if code != 0 && self.appends(service) => {
                 Ok(format!("ended with code {code} in its last snapshot; its append-only file is what it loads"))
             }
-            Some(code) if code != 0 => Err(self.unsaved(step, code)),
+            Some(code) if code != 0 => {
+                listener.hear(Event::Unsaved { service: service.to_owned() });
+                let failure = self.unsaved(step, code);
+                // Nothing starts on what it left, unless all of it is taken back.
+                if self.leaves(service) { Ok(format!("{failure}; that volume is left behind")) } else { Err(failure) }
+            }
             _ => Ok("stopped".to_owned()),
         }
     }
@@ -188,21 +193,26 @@ impl Live<'_> {
         (want, have)
     }
 
+    /// Whether whoever starts on the volume next loads an append-only file. What the spec leaves out is off.
     fn appends(&self, service: &str) -> bool {
         let (want, have) = self.told(service);
-        handover::said(want, "appendonly", &handover::said(have, "appendonly", "no")) == "yes"
+        handover::said(want.or(have), "appendonly", "no") == "yes"
     }
 
-    /// Whether a service is a Redis that runs and writes what it holds to disk before it ends, where the next one loads it. What
-    /// lies in a volume that is left behind is in its backup.
+    /// Whether a service moves to another volume than the one that it runs on, which is left behind.
+    fn leaves(&self, service: &str) -> bool {
+        let data = |container: &Container| container.mounts.get("/data").map(|mount| mount.volume.clone());
+        let (had, wanted) = (self.observed.state.container(service), self.desired.state.container(service));
+        had.zip(wanted).is_some_and(|(had, wanted)| data(had) != data(wanted))
+    }
+
+    /// Whether a service is a Redis that runs and writes what it holds to disk before it ends.
     fn saves(&self, service: &str) -> bool {
         let Some(had) = self.observed.state.container(service).filter(|had| had.role == Role::Redis) else {
             return false;
         };
         let (want, have) = self.told(service);
-        let data = |container: &Container| container.mounts.get("/data").map(|mount| mount.volume.clone());
-        let stays = self.desired.state.container(service).is_none_or(|wanted| data(wanted) == data(had));
-        had.running && stays && handover::saves(want, have)
+        had.running && handover::saves(want, have)
     }
 
     /// The engine ended it, since it did not end by itself in time.

@@ -226,6 +226,16 @@ impl Rehearsal<'_> {
         let origin = Origin::of(repository, id).await.map_err(unread)?;
         let Some(origin) = origin else { return Err(self.refused(format!("the backup `{id}` is not there any more"))) };
         if !origin.can_be_opened() {
+            let unversioned = container.server.as_ref().is_none_or(|server| server.version().is_none());
+            if unversioned {
+                let message = format!(
+                    "nobody knows whether the new {name} loads its data: its image does not say which server it is, and nothing \
+                     here opens the backup"
+                );
+                return Err(self
+                    .refused(message)
+                    .help("write its `server:` into stack.lock, or name a key with `backup.identity`"));
+            }
             // It was encrypted for somebody else to open; what can be rehearsed without it is.
             return Ok(None);
         }

@@ -94,7 +94,9 @@ pub async fn moves_alone(
     };
     // What ended for want of its data, and has to start again, is what this is for.
     let of_life = |step: &Step| {
-        let lives = !step.because.is_empty() && step.because.iter().all(|cause| cause.change.field == "running");
+        let serves = desired.service(&step.resource.name).is_none_or(|facts| facts.role != Role::Redis);
+        let lives =
+            serves && !step.because.is_empty() && step.because.iter().all(|cause| cause.change.field == "running");
         matches!(step.action, Action::Backup | Action::Ready)
             || matches!(step.action, Action::Start | Action::Stop | Action::Rehearse { .. }) && lives
     };
