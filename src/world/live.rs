@@ -289,6 +289,7 @@ impl Live<'_> {
             engine: self.engine,
             names: &self.names,
             desired: self.desired,
+            observed: self.observed,
             secrets: self.secrets,
             services,
             backups: self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -12,7 +12,7 @@ use crate::event::{Event, Listener};
 use crate::failure::{Failure, Kind};
 use crate::model::rules::REHEARSE;
 use crate::redis;
-use crate::state::{Container, Mount, Role, Volume};
+use crate::state::{Container, Mount, Observed, Role, Volume};
 use crate::store::repository::Repository;
 use crate::value::{Digest, Name, ResourceId};
 use crate::world::ready;
@@ -35,6 +35,7 @@ pub struct Rehearsal<'a> {
     /// The real environment.
     pub names: &'a Names,
     pub desired: &'a Desired,
+    pub observed: &'a Observed,
     pub secrets: &'a Secrets,
     /// What is launched, each after those it needs.
     pub services: &'a [Name],
@@ -227,7 +228,8 @@ impl Rehearsal<'_> {
         let Some(origin) = origin else { return Err(self.refused(format!("the backup `{id}` is not there any more"))) };
         if !origin.can_be_opened() {
             let unversioned = container.server.as_ref().is_none_or(|server| server.version().is_none());
-            if unversioned {
+            let had = self.observed.state.container(name.as_str());
+            if unversioned && had.is_some_and(|had| had.image != container.image) {
                 let message = format!(
                     "nobody knows whether the new {name} loads its data: its image does not say which server it is, and nothing \
                      here opens the backup"

@@ -91,6 +91,26 @@ fn a_server_that_would_not_start_is_found_with_nothing_touched() {
     assert_eq!(backups, 4, "one before each attempt");
 }
 
+/// An image that does not say which server it is, and a backup that nobody here can open: an empty server that starts says nothing.
+#[test]
+fn a_server_that_nobody_knows_is_not_rehearsed_without_its_data() {
+    let stack = Scenario::new("rehearse_unknown");
+    let key = age::x25519::Identity::generate().to_public();
+    let spec = project::redis_only(&stack.stack, "lockstep/redis:7.0");
+    stack.write_spec(&format!("{spec}\nbackup: {{ encrypt_to: [{key}] }}\n"));
+    stack.environment("live", "");
+    stack.lock();
+    stack.apply("live");
+    stack.redis("live").fill(20);
+    stack.edit("lockstep/redis:7.0", "lockstep/redis:8.0");
+    stack.lock();
+    let lock = stack.read("environments/stack.lock");
+    let unknown: Vec<&str> = lock.lines().filter(|line| !line.contains("server: redis 8")).collect();
+    assert!(unknown.len() < lock.lines().count(), "{lock}");
+    stack.write("environments/stack.lock", &(unknown.join("\n") + "\n"));
+    found_beforehand(&stack, "nobody knows whether the new cache loads its data");
+}
+
 #[test]
 fn a_server_whose_data_does_not_fit_is_found_with_nothing_touched() {
     let stack = Scenario::with("rehearse_memory", |stack| project::redis_only(stack, "lockstep/redis:7.0"));
