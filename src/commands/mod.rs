@@ -153,13 +153,24 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<Verdict, Failure> {
     }
 }
 
-/// The project, if nothing in it is wrong; warnings go to standard error.
+/// The project, if nothing in it is wrong; what is only warned of is for `check`, and for [`load_to_show`].
 ///
 /// Only the named environments are rendered on the way; all of them when none is named.
 fn load(cli: &Cli, ui: &Ui, environments: &[&str]) -> Result<(Project, Sources), Failure> {
     let named: Vec<String> = environments.iter().map(|name| (*name).to_owned()).collect();
     let scope = if named.is_empty() { Scope::All } else { Scope::Only(named) };
     sound(ui, project::load(&cli.project, scope)?)
+}
+
+/// The same for verbs that show what the spec comes to: whatever makes that doubtful goes to standard error.
+fn load_to_show(cli: &Cli, ui: &Ui, environment: &str) -> Result<(Project, Sources), Failure> {
+    let loaded = project::load(&cli.project, Scope::Only(vec![environment.to_owned()]))?;
+    let warned = loaded.findings.iter().filter(|finding| finding.severity == finding::Severity::Warning);
+    let warned: Vec<_> = warned.cloned().collect();
+    if !finding::has_errors(&loaded.findings) {
+        ui.findings(&warned, &loaded.sources);
+    }
+    sound(ui, loaded)
 }
 
 /// The same for verbs that also look at copies which exist for a while alone: one that is named is an environment like others.
@@ -177,7 +188,9 @@ fn load_with_copies(cli: &Cli, ui: &Ui, environments: &[&str]) -> Result<(Projec
 fn sound(ui: &Ui, loaded: Loaded) -> Result<(Project, Sources), Failure> {
     let errors: Vec<_> =
         loaded.findings.iter().filter(|finding| finding.severity != finding::Severity::Note).cloned().collect();
-    ui.findings(&errors, &loaded.sources);
+    if finding::has_errors(&errors) {
+        ui.findings(&errors, &loaded.sources);
+    }
     match loaded.project {
         Some(project) if !finding::has_errors(&errors) => Ok((project, loaded.sources)),
         _ => Err(Failure::message(Kind::Usage, format!("the spec is wrong: {}", text::count(&errors)))),

@@ -1,7 +1,7 @@
 //! `lockstep render`: exactly the bytes that would reach the containers.
 
 use crate::cli::Cli;
-use crate::commands::{Verdict, load};
+use crate::commands::{Verdict, load_to_show};
 use crate::desired::{Generations, Secrets};
 use crate::failure::{Failure, Kind};
 use crate::state::{File, Resource, Volume};
@@ -10,7 +10,7 @@ use crate::ui::Ui;
 use std::path::Path;
 
 pub fn run(cli: &Cli, ui: &Ui, environment: &str, out: Option<&Path>, with_secrets: bool) -> Result<Verdict, Failure> {
-    let (project, _) = load(cli, ui, &[environment])?;
+    let (project, _) = load_to_show(cli, ui, environment)?;
     let environment = project.environment(environment)?;
     let mut secrets = Secrets::default();
     if with_secrets {
