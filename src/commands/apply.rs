@@ -78,20 +78,19 @@ pub(super) async fn run(cli: &Cli, ui: &Ui, arguments: Arguments<'_>) -> Result<
 /// What a seeding left that was killed was never looked through: it is removed where it shows for what it is, and refused where
 /// nothing says what lies in a volume that no change has ever put anything on.
 async fn is_new(ui: &Ui, project: &Project, environment: &Environment, why: Why<'_>) -> Result<bool, Failure> {
-    let session = open(project, environment).await?;
+    let mut session = open(project, environment).await?;
     if session.observed.state.resources.is_empty() {
         return Ok(session.observed.is_whole());
     }
     if of_a_seeding(&session.observed).is_some() {
         // Somebody may be at it; who holds the environment is told, and nothing of it is touched.
-        let session = session.take(ui, project, environment, why).await?;
+        session = session.take(ui, project, environment, why).await?;
         if let Some(left) = of_a_seeding(&session.observed) {
             remove_left(&session, &left).await?;
             ui.status(&format!("{} was being given its data when a run ended; that is begun anew", environment.name));
             return Ok(true);
         }
     }
-    let session = open(project, environment).await?;
     let observed = &session.observed;
     let serves = environment.services.keys().any(|service| observed.state.container(service.as_str()).is_some());
     let records = Records::of(project, environment)?;

@@ -78,18 +78,10 @@ async fn refresh(
     session.decided()?;
     let services = services(&session, environment, plan, arguments.service.as_deref(), is_seed)?;
     let named: Vec<&Name> = services.iter().collect();
-    let data_alone = async |session: &Session| match cold::moves_alone(project, environment, session, &named).await {
-        // What it would come to is worth knowing all the same.
-        Err(failure) if arguments.dry_run => {
-            ui.status(&failure.to_string());
-            Ok(())
-        }
-        alone => alone,
-    };
     // Before anything is asked of the source, and again once nobody else changes it; who waits for somebody else's change
     // cannot know before that.
     if arguments.dry_run || arguments.lock_wait == Span::default() {
-        data_alone(&session).await?;
+        cold::moves_alone((ui, arguments.dry_run), project, environment, &session, &named).await?;
     }
     let mut origins = Vec::new();
     for service in &services {
@@ -100,7 +92,7 @@ async fn refresh(
         session = session.take(ui, project, environment, why).await?;
         session.conclude(ui, project, environment).await?;
         session.decided()?;
-        data_alone(&session).await?;
+        cold::moves_alone((ui, arguments.dry_run), project, environment, &session, &named).await?;
     }
     let draw = draw()?;
     let asked = Asked { environment, session: &session, plan, secret: &secret, salt: salt(plan, &draw) };

@@ -32,12 +32,7 @@ const SOON_MS: i64 = 600_000;
 
 pub(super) async fn run(task: Task<'_>, dry_run: bool) -> Result<Verdict, Failure> {
     let began = Instant::now();
-    let alone = moves_alone(task.project, task.environment, task.session, &[&task.service]).await;
-    match alone {
-        // What it would come to is worth knowing all the same.
-        Err(failure) if dry_run => task.ui.status(&failure.to_string()),
-        alone => alone?,
-    }
+    moves_alone((task.ui, dry_run), task.project, task.environment, task.session, &[&task.service]).await?;
     let forecast = foresee(&task).await?;
     if dry_run {
         task.changed_nothing(&forecast);
@@ -72,8 +67,9 @@ pub struct Loaded {
 
 /// Ends where more than data would change: what the spec means and does not run is for `apply`, with its gate and its questions.
 /// An environment that is not there is made with its data, a server that does not run has nothing to lose, and a change that
-/// nobody finished is gone on with.
+/// nobody finished is gone on with. A dry run is only told of it: what it would come to is worth knowing all the same.
 pub async fn moves_alone(
+    (ui, dry_run): (&Ui, bool),
     project: &Project,
     environment: &Environment,
     session: &Session,
@@ -110,7 +106,12 @@ pub async fn moves_alone(
         format!("{name} is not as the spec says, and this moves data alone: there is also to {}", first.summary());
     let help =
         format!("`lockstep plan {name}` shows all of it; apply it first, or go back to the spec that runs there");
-    Err(Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed"))
+    let failure = Failure::message(Kind::Refused, message).help(help).so_far("nothing was changed");
+    if dry_run {
+        ui.status(&failure.to_string());
+        return Ok(());
+    }
+    Err(failure)
 }
 
 /// Says what restoring will come to, and ends where that is refused.
