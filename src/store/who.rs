@@ -1,8 +1,10 @@
 //! Who runs this process, where, and with which arguments.
 
+use crate::hold::Holder;
 use crate::ledger::Who;
 use crate::value::Span;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// As the machine knows it; behind `sudo` also who called for it.
@@ -22,6 +24,11 @@ pub fn command() -> Vec<String> {
         *program = name;
     }
     arguments
+}
+
+/// Whether a holder was a process of this machine that is there no more. Never of one on another machine.
+pub fn has_died(holder: &Holder) -> bool {
+    holder.process != 0 && holder.host == cut(&host()) && !Path::new(&format!("/proc/{}", holder.process)).exists()
 }
 
 fn name(user: u32) -> String {

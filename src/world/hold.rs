@@ -8,7 +8,7 @@ use crate::engine::hold::Line;
 use crate::engine::{Engine, EngineError, Fence, Names};
 use crate::failure::{Failure, Kind};
 use crate::hold::{self, Found, Holder, Judgement, Sign, judge, whole};
-use crate::store::who::since_boot;
+use crate::store::who::{has_died, since_boot};
 use crate::value::Span;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -25,6 +25,9 @@ const GOOD_FOR: u32 = 4;
 /// How long somebody who may not wait still looks whether the holder has just died.
 const LINGER: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(60);
+/// How long the engine may take to notice that a holder on this machine has died: its container ends with it, and an
+/// engine that is busy says so late.
+const FAREWELL: Span = Span { milliseconds: 30_000 };
 /// How long an engine may take to say whether a hold still stands.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long taking one may take beyond the waiting, while holds of others come and go.
@@ -236,7 +239,7 @@ async fn acquire(
             sleep(PAUSE).await;
             continue;
         };
-        match judge(&found, watch.unchanged(&found)) {
+        match watch.judge(&found) {
             Judgement::Foreign => return Err(foreign(request)),
             Judgement::Stale(why) => {
                 let note = format!("{}: {why}", found.holder);
@@ -267,7 +270,7 @@ async fn acquire(
 pub async fn sweep(engine: &Engine, names: &Names) -> Result<(), EngineError> {
     let mut watch = Watch::default();
     while let Some(found) = engine.find_hold(names).await? {
-        match judge(&found, watch.unchanged(&found)) {
+        match watch.judge(&found) {
             Judgement::Undecided => sleep(PAUSE).await,
             Judgement::Stale(_) => return engine.kill_container(&found.id).await,
             Judgement::Held | Judgement::Foreign => break,
@@ -283,7 +286,7 @@ pub async fn living(engine: &Engine, names: &Names) -> Result<Option<Holder>, En
     let mut first = None;
     while let Some(found) = engine.find_hold(names).await? {
         let beats = *first.get_or_insert((found.id.clone(), found.pulse)) != (found.id.clone(), found.pulse);
-        match judge(&found, watch.unchanged(&found)) {
+        match watch.judge(&found) {
             Judgement::Undecided => sleep(PAUSE).await,
             Judgement::Held if found.holder.sign == Sign::PulseAlone && !beats => sleep(PAUSE * 5).await,
             Judgement::Held => return Ok(Some(found.holder)),
@@ -300,6 +303,17 @@ struct Watch {
 }
 
 impl Watch {
+    /// What to make of it, now that it has been found as it is for so long.
+    fn judge(&mut self, found: &Found) -> Judgement {
+        let watched = self.unchanged(found);
+        match judge(found, watched) {
+            Judgement::Held if watched < FAREWELL && found.holder.sign.has_process() && has_died(&found.holder) => {
+                Judgement::Undecided
+            }
+            judgement => judgement,
+        }
+    }
+
     fn unchanged(&mut self, found: &Found) -> Span {
         let same = |(id, stage, pulse, _): &(String, hold::Stage, i64, Instant)| {
             *id == found.id && *stage == found.stage && *pulse == found.pulse

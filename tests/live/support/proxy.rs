@@ -83,6 +83,8 @@ struct State {
     released: bool,
     abandoned: bool,
     victim: Option<u32>,
+    /// Whether the engine hears late that lockstep is gone.
+    late: bool,
     /// Connections that are open or still hold something that the engine was asked.
     connections: usize,
 }
@@ -177,6 +179,12 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Keeps the engine's side of what has become a line open until [`Proxy::release`], as a busy engine does that has not
+    /// yet noticed that the other side is gone.
+    pub fn notices_late(&self) {
+        self.shared.state().late = true;
+    }
+
     /// Once lockstep has ended: waits until the engine has finished all that it was asked.
     pub fn settle(&self) {
         // Connections are accepted in order, so when this one is answered no earlier one is still unseen.
@@ -250,7 +258,7 @@ impl Shared {
             }
             client.write_all(&answer.raw)?;
             if answer.status == 101 {
-                return tunnel(client, requests, engine, answers);
+                return self.tunnel(client, requests, engine, answers);
             }
             client.write_all(&content)?;
             if answer.until_close() {
@@ -258,6 +266,29 @@ impl Shared {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// Passes on what both sides say from here on, until one of them has nothing more to say.
+    fn tunnel(
+        &self,
+        client: UnixStream,
+        mut requests: BufReader<UnixStream>,
+        engine: UnixStream,
+        mut answers: BufReader<UnixStream>,
+    ) -> io::Result<()> {
+        let (mut to_client, mut to_engine) = (client.try_clone()?, engine.try_clone()?);
+        let back = thread::spawn(move || {
+            let _ = io::copy(&mut answers, &mut to_client);
+            let _ = to_client.shutdown(Shutdown::Both);
+        });
+        let _ = io::copy(&mut requests, &mut to_engine);
+        // The process at the other end is gone, or has been told that this is all.
+        if self.state().late {
+            let _ = self.is_abandoned();
+        }
+        engine.shutdown(Shutdown::Both)?;
+        let _ = back.join();
         Ok(())
     }
 
@@ -302,25 +333,6 @@ impl Shared {
         // Whoever started it has not waited for it yet, so the id is still its own.
         let _ = kill_process(victim.expect("the proxy knows whom to signal"), signal);
     }
-}
-
-/// Passes on what both sides say from here on, until one of them has nothing more to say.
-fn tunnel(
-    client: UnixStream,
-    mut requests: BufReader<UnixStream>,
-    engine: UnixStream,
-    mut answers: BufReader<UnixStream>,
-) -> io::Result<()> {
-    let (mut to_client, mut to_engine) = (client.try_clone()?, engine.try_clone()?);
-    let back = thread::spawn(move || {
-        let _ = io::copy(&mut answers, &mut to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
-    let _ = io::copy(&mut requests, &mut to_engine);
-    // The process at the other end is gone, or has been told that this is all.
-    engine.shutdown(Shutdown::Both)?;
-    let _ = back.join();
-    Ok(())
 }
 
 /// The first lines of a request or an answer.
