@@ -139,6 +139,8 @@ pub struct Found {
     pub ours: bool,
     pub holder: Holder,
     pub stage: Stage,
+    /// The engine was too busy with it to say more than that it is there.
+    pub busy: bool,
     /// When it was made, seconds since 1970 by the engine's clock.
     pub made: i64,
     /// Since the last line, by the engine's clock; `None` when that is not known.

@@ -324,8 +324,15 @@ impl Change<'_> {
                 Some(failure) => return Err(failure),
             }
         };
-        let observed = session.observe_again(self.environment).await?;
-        let verification = parity::drift(Side { want: &session.desired, have: &observed });
+        let mut observed = session.observe_again(self.environment).await?;
+        let mut verification = parity::drift(Side { want: &session.desired, have: &observed });
+        let began = Instant::now();
+        // An application that answered a moment ago and now asks for a moment more is no reason to go back.
+        while verification.is_of_health_alone() && began.elapsed() < ANSWERS_AGAIN {
+            tokio::time::sleep(PAUSE).await;
+            observed = session.observe_again(self.environment).await?;
+            verification = parity::drift(Side { want: &session.desired, have: &observed });
+        }
         if verification.findings.is_empty() {
             return Ok((walked.done, verification));
         }

@@ -113,6 +113,7 @@ impl Engine {
                 && names.claimed(&labels).is_some_and(|claim| claim.name == hold::CONTAINER),
             holder: Holder::of(|label| labels.get(label).map(String::as_str)),
             stage: Stage::Runs,
+            busy: false,
             made: summary.created.unwrap_or_default(),
             silent: None,
             pulse: 0,
@@ -128,7 +129,7 @@ impl Engine {
                 Ok(Err(EngineError::Conflict(_))) => found.stage = Stage::Ended,
                 Ok(looked) => looked?,
                 // It is being started, or removed; either way it is somebody's for now.
-                Err(_busy) => {}
+                Err(_elapsed) => found.busy = true,
             }
         }
         Ok(Some(found))

@@ -188,6 +188,13 @@ pub struct Side<'a> {
 }
 
 impl Verification {
+    /// Whether something is found, and all of it on health pages: what passes by itself where a page only met a moment.
+    pub fn is_of_health_alone(&self) -> bool {
+        let of_health =
+            |finding: &Finding| finding.subject.as_deref().is_some_and(|subject| subject.ends_with(" server.health"));
+        !self.findings.is_empty() && self.findings.iter().all(of_health)
+    }
+
     /// Of one environment that could not be read at all.
     pub fn of_unread(environment: &str, why: &str) -> Verification {
         let levels = LEVELS.map(Proof::none).into();

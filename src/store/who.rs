@@ -4,7 +4,7 @@ use crate::hold::Holder;
 use crate::ledger::Who;
 use crate::value::Span;
 use std::fs;
-use std::path::Path;
+use std::io;
 use std::time::Duration;
 
 /// As the machine knows it; behind `sudo` also who called for it.
@@ -28,7 +28,14 @@ pub fn command() -> Vec<String> {
 
 /// Whether a holder was a process of this machine that is there no more. Never of one on another machine.
 pub fn has_died(holder: &Holder) -> bool {
-    holder.process != 0 && holder.host == cut(&host()) && !Path::new(&format!("/proc/{}", holder.process)).exists()
+    if holder.process == 0 || holder.host != cut(&host()) {
+        return false;
+    }
+    match fs::read_to_string(format!("/proc/{}/stat", holder.process)) {
+        // The state follows the name, which is in parentheses: one that nobody has waited for is dead as well (proc(5)).
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 fn name(user: u32) -> String {

@@ -29,11 +29,11 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// engine that is busy says so late.
 const FAREWELL: Span = Span { milliseconds: 30_000 };
 /// How long an engine may take to say whether a hold still stands.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long taking one may take beyond the waiting, while holds of others come and go.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(120);
 /// How long it may take to remove what ended.
-const REMOVAL: Duration = Duration::from_secs(15);
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// A process that can stand for a hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -245,8 +245,10 @@ async fn acquire(
                 let note = format!("{}: {why}", found.holder);
                 // By its id: under its name there may be another by now.
                 match timeout(REMOVAL, engine.kill_container(&found.id)).await {
-                    // Somebody else is at it.
-                    Ok(Err(EngineError::Conflict(_))) => sleep(PAUSE).await,
+                    // Somebody else is at it, or the engine is not done with it yet; for ever is ended above.
+                    Ok(Err(EngineError::Conflict(_) | EngineError::Refused { status: 500, .. })) => {
+                        sleep(PAUSE).await;
+                    }
                     Ok(Err(error)) => return Err(failed(request, error)),
                     Ok(Ok(())) if !instead_of.contains(&note) => instead_of.push(note),
                     Ok(Ok(())) => {}
@@ -305,8 +307,15 @@ struct Watch {
 impl Watch {
     /// What to make of it, now that it has been found as it is for so long.
     fn judge(&mut self, found: &Found) -> Judgement {
-        let watched = self.unchanged(found);
-        match judge(found, watched) {
+        let mut found = found.clone();
+        // An engine that was too busy to say has not said that anything changed.
+        if let (true, Some((id, stage, pulse, _))) = (found.busy, &self.of)
+            && *id == found.id
+        {
+            (found.stage, found.pulse) = (*stage, *pulse);
+        }
+        let watched = self.unchanged(&found);
+        match judge(&found, watched) {
             Judgement::Held if watched < FAREWELL && found.holder.sign.has_process() && has_died(&found.holder) => {
                 Judgement::Undecided
             }

@@ -23,8 +23,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a server that does not answer yet is given before it counts as unreadable.
-const STARTING: Duration = Duration::from_secs(3);
+/// How long a server that does not answer yet is given before it counts as unreadable: longer than one attempt to connect.
+const STARTING: Duration = Duration::from_secs(7);
+/// A page that fails once may have met a moment; it is asked once more after this long.
+const ANOTHER_LOOK: Duration = Duration::from_millis(1200);
 
 /// What the engine said of an environment, before it is compared with what is meant.
 #[derive(Debug)]
@@ -435,10 +437,17 @@ async fn ended_since(engine: &Engine, seen: &Seen) -> bool {
 async fn health(seen: &Seen, want: &Desired) -> Option<state::Server> {
     let facts = want.service(&seen.id.name)?;
     let Readiness::Http { path, port } = &facts.ready else { return None };
-    let answer = match seen.address {
-        Some(ip) => http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await,
-        None => Err("it has no address on its network".to_owned()),
+    let look = || async {
+        match seen.address {
+            Some(ip) => http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await,
+            None => Err("it has no address on its network".to_owned()),
+        }
     };
+    let mut answer = look().await;
+    if seen.address.is_some() && !matches!(answer, Ok(..400)) {
+        tokio::time::sleep(ANOTHER_LOOK).await;
+        answer = look().await;
+    }
     let answer = match answer {
         Ok(status) => Value::text(format!("status {status}")),
         Err(why) => Value::Unknown(why),

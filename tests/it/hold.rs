@@ -19,7 +19,7 @@ fn holder(sign: Sign) -> Holder {
 
 fn found(stage: Stage, sign: Sign, silent: Option<u64>) -> Found {
     let silent = silent.map(Span::seconds);
-    Found { id: "4f".to_owned(), ours: true, holder: holder(sign), stage, made: 0, silent, pulse: 2 }
+    Found { id: "4f".to_owned(), ours: true, holder: holder(sign), stage, busy: false, made: 0, silent, pulse: 2 }
 }
 
 fn read(labels: &BTreeMap<String, String>) -> Holder {

@@ -7,7 +7,6 @@ use age::secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 fn redis_7(stack: &str) -> String {
     project::redis_only(stack, "lockstep/redis:7.0")
@@ -48,7 +47,7 @@ fn a_drill_proves_a_backup_and_leaves_nothing() {
     assert_eq!((text(drilled, "/id"), text(drilled, "/state")), (id.clone(), "drilled".to_owned()));
     let proofs = drilled["proofs"].as_array().cloned().unwrap_or_default();
     let proof = proofs.iter().find(|proof| proof["kind"] == json!("drilled")).expect("the proof of a drill");
-    assert!(proof["recovery_ms"].as_u64().is_some_and(|time| (1..120_000).contains(&time)), "{proof}");
+    assert!(proof["recovery_ms"].as_u64().is_some_and(|time| (1..600_000).contains(&time)), "{proof}");
     assert_eq!(proof["counts"]["keys"], json!(108), "{proof}");
     assert_eq!(proof["details"]["keys"], json!(108), "{proof}");
     assert_eq!(stack.docker.labelled(STACK, &stack.stack), objects, "nothing of the drill is left");
@@ -187,7 +186,7 @@ fn a_check_fails_for_whatever_would_keep_a_backup_from_being_taken() {
     let ran = stack.run(&["backup", "check", "live", "--json"]).ok();
     assert!(row(&ran, "has a proven backup").1.contains(&id), "{ran}");
     with_backup(&stack, "max_age: 1s");
-    let ran = until("the backup is too old", Duration::from_secs(60), || {
+    let ran = until("the backup is too old", || {
         let ran = stack.run(&["backup", "check", "live", "--json"]);
         (ran.code != 0).then_some(ran)
     });
@@ -235,7 +234,7 @@ fn a_server_without_room_for_a_fork_is_left_alone() {
         redis.put(&format!("noise:{number}"), &noise(250_000));
     }
     // It measures ten times a second what it uses, which is more than it holds.
-    until("the server to have measured itself", Duration::from_secs(10), || {
+    until("the server to have measured itself", || {
         let info: String = redis.ask(&["INFO", "memory"]);
         let resident: u64 = info.lines().find_map(|line| line.strip_prefix("used_memory_rss:")?.trim().parse().ok())?;
         (resident > 57_000_000).then_some(())

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// What may be changed, as places of the spec and what comes there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +223,7 @@ fn a_probe_that_breaks_and_a_line_in_a_log_take_the_change_back() {
 #[test]
 fn an_application_that_ends_while_it_is_watched_takes_the_change_back() {
     let stack = launched("fails_watched");
-    let spec = format!("{}\nwatch: {{ for: 30s }}\n", stack.read("environments/stack.yaml"));
+    let spec = format!("{}\nwatch: {{ for: 20m }}\n", stack.read("environments/stack.yaml"));
     stack.write_spec(&spec);
     let before = Facts::of(&stack, "live");
     stack.write_spec(&Kind::Application.apply_to(&spec));
@@ -314,13 +315,13 @@ fn a_request_that_the_engine_refuses_takes_every_kind_of_change_back() {
 #[test]
 fn containers_that_go_by_hand_in_mid_change_are_noticed_and_it_is_taken_back() {
     let stack = launched("fails_by_hand");
-    // Room for whatever a fast machine writes meanwhile: what is evicted is not lost by the change.
+    // Room for all that is written meanwhile, at a measured pace: what is evicted is not lost by the change.
     stack.edit("maxmemory: 16mb", "maxmemory: 48mb");
     stack.apply("live");
     let before = Facts::of(&stack, "live");
     let spec = stack.read("environments/stack.yaml");
     stack.write_spec(&Kind::HandOver.apply_to(&spec));
-    let writing = Writer::start(&stack, "live");
+    let writing = Writer::paced(&stack, "live", Duration::from_millis(10));
     let proxy = Proxy::start();
     proxy.arm(At::Matching("POST", "private/connect".to_owned()), Fault::Hold);
     let running = stack.start_through(&proxy, &["apply", "live"]);

@@ -15,6 +15,8 @@ const TWO: &str = "two";
 type Remade<'c> = (&'c str, Vec<(&'c str, Value)>, &'c [&'c str]);
 /// What is said of the site when it cannot use its cache.
 const HEALTH: &str = "container/web server.health";
+/// For a site that misses its cache to find it again.
+const RECOVERY: Duration = Duration::from_secs(60);
 
 struct Pair {
     stack: Scenario,
@@ -67,9 +69,17 @@ differences:"#;
     fn findings(&self, when: &str) -> BTreeSet<String> {
         let mut words = vec!["verify", "one", TWO, "--json", "--strict"];
         words.extend(self.shape.get().then_some("--shape"));
-        let ran = self.stack.run(&words);
-        let report = ran.json();
-        let found = report["findings"].as_array().cloned().unwrap_or_default();
+        let began = Instant::now();
+        let (ran, found) = loop {
+            let late = began.elapsed() > RECOVERY;
+            let ran = self.stack.run(&words);
+            let found = ran.json()["findings"].as_array().cloned().unwrap_or_default();
+            // On a slow machine a site loses its cache for a moment by itself; no deviation here is about that.
+            if late || !found.iter().any(|finding| text(finding, "/subject") == HEALTH) {
+                break (ran, found);
+            }
+            self.settles();
+        };
         for finding in &found {
             assert_eq!(text(finding, "/seen/environment"), TWO, "after: {when}: {finding}");
         }
@@ -90,9 +100,7 @@ differences:"#;
     }
 
     fn compare(&self, when: &str, expected: &[&str]) {
-        if !expected.contains(&HEALTH) {
-            self.settles();
-        }
+        self.settles();
         let found = self.findings(when);
         let expected: BTreeSet<String> = expected.iter().map(|subject| (*subject).to_owned()).collect();
         if found != expected {
@@ -102,10 +110,11 @@ differences:"#;
         }
     }
 
-    /// Waits for the site, which loses its connection to Redis whenever users are loaded.
+    /// Waits for both sites, which lose their connections to Redis whenever users are loaded.
     fn settles(&self) {
-        let healthy = || {
-            let address = self.stack.docker.address(&self.name("web"), &self.name("private"));
+        let healthy = |environment: &str| {
+            let stack = &self.stack;
+            let address = stack.docker.address(&stack.name(environment, "web"), &stack.name(environment, "private"));
             let mut stream = TcpStream::connect((address.as_str(), 8080)).ok()?;
             stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n").ok()?;
@@ -113,7 +122,9 @@ differences:"#;
             stream.read_to_string(&mut answer).ok()?;
             answer.starts_with("HTTP/1.1 200").then_some(())
         };
-        until("the site to be well", Duration::from_secs(30), healthy);
+        for environment in ["one", TWO] {
+            until("the site to be well", || healthy(environment));
+        }
     }
 }
 
@@ -221,21 +232,26 @@ fn keys(pair: &Pair) {
         }
     };
     let usual = "x".repeat(100);
+    // The keys of the other are as young each time: however long it takes, their ages do not tell the two apart.
     let as_usual = |environment: &str| write(environment, &usual, Some("600"));
     as_usual("one");
     as_usual(TWO);
     pair.finds_nothing("of two with keys alike");
     write(TWO, &usual, Some("7200"));
+    as_usual("one");
     pair.finds("keys that live for longer", &["container/cache keys.page:*.ttl"]);
     write(TWO, &usual, None);
+    as_usual("one");
     pair.finds("keys that live for ever", &["container/cache keys.page:*.expiry"]);
     write(TWO, &"x".repeat(2000), Some("600"));
+    as_usual("one");
     pair.finds("keys with larger values", &["container/cache keys.page:*.size"]);
     as_usual(TWO);
     let mut redis = pair.redis();
     for number in 0..KEYS {
         redis.ask::<()>(&["SET", &format!("stray:{number}"), &usual]);
     }
+    as_usual("one");
     pair.finds(
         "keys that no rule knows",
         &["container/cache keys.(no rule).share", "container/cache keys.page:*.share"],
@@ -249,8 +265,10 @@ fn keys(pair: &Pair) {
         redis.ask::<()>(&["HSET", &key, "body", &usual]);
         redis.ask::<()>(&["EXPIRE", &key, "600"]);
     }
+    as_usual("one");
     pair.finds("keys of another type", &["container/cache keys.page:*.type"]);
     redis.ask::<()>(&["FLUSHALL"]);
+    as_usual("one");
     as_usual(TWO);
     pair.finds_nothing("after the keys");
     let report = pair.stack.run(&["verify", "one", TWO, "--json", "--shape"]).ok().json();
@@ -283,7 +301,7 @@ fn answers(pair: &Pair) {
     let at = "/v/web.etc.site/current";
     let before = pair.stack.docker.file(&carrier, &format!("{at}/site.toml"));
     pair.stack.docker.put_file(&carrier, at, "site.toml", b"title = 1\n", 65532, 0o440);
-    let found = until("the site to miss its cache", Duration::from_secs(30), || {
+    let found = until("the site to miss its cache", || {
         let found = pair.stack.run(&asked).json()["findings"].as_array().cloned().unwrap_or_default();
         found.iter().any(|finding| text(finding, "/subject") == HEALTH).then_some(found)
     });

@@ -4,7 +4,6 @@ use crate::support::docker::{self, RESOURCE};
 use crate::support::{At, Fault, Proxy, Scenario, noise, project, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use std::time::Duration;
 
 struct Drift {
     stack: Scenario,
@@ -279,7 +278,7 @@ fn an_application_that_does_not_answer_is_no_success() {
     let process = stack.docker.processes(&stack.name("live", "web")).into_iter().next().expect("a process");
     let process = Pid::from_raw(process.cast_signed()).expect("a process id");
     kill_process(process, Signal::STOP).expect("the site runs");
-    let findings = stack.findings("live");
+    let findings = stack.findings_at_once("live");
     let apply = stack.run(&["apply", "live"]);
     kill_process(process, Signal::CONT).expect("the site is still there");
     assert_eq!(findings, ["container/web server.health"]);
@@ -379,7 +378,7 @@ fn a_crash_loop_is_found() {
     docker.remove_container(&drift.name("web"));
     docker.create_container(&drift.name("web"), &body);
     docker.start(&drift.name("web"));
-    until("the container to be found between two starts", Duration::from_secs(30), || {
+    until("the container to be found between two starts", || {
         let findings = drift.stack.findings("live");
         assert!(findings.contains(&"container/web command".to_owned()), "{findings:?}");
         findings.contains(&"container/web running".to_owned()).then_some(())

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 /// How long an engine that does not answer may hold a command up.
-const PATIENCE: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The same of what is seen at once.
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_engine_that_is_not_there_is_said_at_once() {
@@ -19,7 +21,7 @@ fn an_engine_that_is_not_there_is_said_at_once() {
     {
         let ran = stack.start(arguments, Some(&format!("unix://{}", nowhere.display()))).finish().exits(7);
         assert!(ran.stderr.contains("engine.sock"), "it names the socket: {ran}");
-        assert!(ran.elapsed < Duration::from_secs(5), "{ran}");
+        assert!(ran.elapsed < AT_ONCE, "{ran}");
     }
     // A socket that nobody serves any more.
     drop(UnixListener::bind(&nowhere).expect("a socket"));
@@ -48,7 +50,7 @@ fn something_that_is_no_engine_is_said() {
             }
         });
         let ran = stack.start(&["plan", "live"], Some(&format!("unix://{}", path.display()))).finish().exits(7);
-        assert!(ran.elapsed < Duration::from_secs(5), "{ran}");
+        assert!(ran.elapsed < AT_ONCE, "{ran}");
     }
 }
 

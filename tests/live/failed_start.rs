@@ -83,8 +83,8 @@ fn an_application_that_ends_over_and_over_does_not_count_as_running() {
 #[test]
 fn a_port_that_is_taken_is_named() {
     let stack = Scenario::with("failed_port", project::site);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
+    let port = crate::support::free_port();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a port");
     stack.environment("live", &format!("port: {port}"));
     stack.run(&["apply", "live"]).exits(5).says(&port.to_string());
     drop(listener);
@@ -96,9 +96,9 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn a_health_page_that_does_not_get_well_ends_the_run_with_what_it_says() {
     let stack = Scenario::with("failed_health", project::site);
-    stack.edit("health: { http: /healthz, within: 30s }", "health: { http: /no-such-page, within: 2s }");
+    stack.edit("health: { http: /healthz, within: 30s }", "health: { http: /no-such-page, within: 10s }");
     stack.run(&["apply", "live"]).exits(5).says("404");
-    stack.edit("health: { http: /no-such-page, within: 2s }", "health: { http: /healthz, within: 30s }");
+    stack.edit("health: { http: /no-such-page, within: 10s }", "health: { http: /healthz, within: 30s }");
     stack.apply("live");
     stack.is_right("live");
 }

@@ -425,7 +425,7 @@ fn a_removal_that_dies_before_redis_has_stopped_can_be_gone_on_with() {
     // Whatever does not wait for Redis to stop is given the time to happen.
     let began = std::time::Instant::now();
     let files = stack.name("live", "files");
-    crate::support::until("a moment", Duration::from_secs(30), || {
+    crate::support::until("a moment", || {
         let gone = !stack.docker.exists("containers", &files);
         (gone || began.elapsed() > Duration::from_secs(2)).then_some(())
     });

@@ -73,7 +73,7 @@ fn loaded_and_pulled(stack: &Scenario, image: &str, plain: &[u8], arguments: &[&
             address: format!("{address}:6379").parse().expect("an address"),
             user: "default".to_owned(),
             password: PASSWORD.to_owned(),
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(120),
             announce_version: None,
         };
         pull::pull(&source, &hasher(), &mut io::sink(), &mut |_, _| ()).map_err(|error| {

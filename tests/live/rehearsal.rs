@@ -153,8 +153,9 @@ fn an_application_that_would_not_work_is_found_with_nothing_touched() {
 #[test]
 fn an_application_whose_health_never_comes_is_found_with_nothing_touched() {
     let stack = Scenario::with("rehearse_health", project::site);
-    stack.edit("within: 30s", "within: 4s");
     stack.apply("live");
+    // What works had its time; what never comes is not waited for that long.
+    stack.edit("within: 30s", "within: 4s");
     stack.edit_file("templates/site.toml.tera", "0.0.0.0:8080", "0.0.0.0:8089");
     found_beforehand(&stack, "/healthz");
     // A server that it needs is rehearsed with it, and found to be the one that fails.

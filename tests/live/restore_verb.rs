@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::Instant;
 
 fn redis_7(stack: &str) -> String {
     project::redis_only(stack, "lockstep/redis:7.0")
@@ -195,16 +195,21 @@ fn a_backup_of_a_newer_server_is_restored_into_an_older_one() {
 fn keys_that_have_expired_since_are_counted_beforehand_and_can_be_kept() {
     let stack = running("restore_ttl", "lockstep/redis:7.0", |spec| spec);
     let mut redis = stack.redis("live");
-    redis.fill(20);
-    redis.ask::<()>(&["SET", "session:long", "value", "PX", "3600000"]);
-    for number in 0..7 {
-        redis.ask::<()>(&["SET", &format!("session:{number}"), "value", "PX", "4000"]);
-    }
-    let id = backed_up(&stack, "live");
-    let taken = std::time::Instant::now();
-    until("the short sessions are gone", Duration::from_secs(60), || {
-        (redis.ask::<u64>(&["DBSIZE"]) == 21).then_some(())
+    // Where a backup takes longer than they live, they live for longer.
+    let taken = ["4000", "30000", "120000"].into_iter().find_map(|short| {
+        redis.ask::<()>(&["FLUSHALL"]);
+        let set = Instant::now();
+        redis.fill(20);
+        redis.ask::<()>(&["SET", "session:long", "value", "PX", "3600000"]);
+        for number in 0..7 {
+            redis.ask::<()>(&["SET", &format!("session:{number}"), "value", "PX", short]);
+        }
+        let id = backed_up(&stack, "live");
+        let taken = stack.backups("live").into_iter().find(|manifest| text(manifest, "/id") == id);
+        taken.is_some_and(|manifest| manifest["keys"] == json!(28)).then_some((id, set))
     });
+    let (id, set) = taken.expect("a backup that has every key");
+    until("the short sessions are gone", || (redis.ask::<u64>(&["DBSIZE"]) == 21).then_some(()));
     drop(redis);
 
     let before = state(&stack);
@@ -228,8 +233,8 @@ fn keys_that_have_expired_since_are_counted_beforehand_and_can_be_kept() {
     stack.run(&["restore", "live", &id, "--yes", "--ttl", "shift"]).ok();
     let mut redis = stack.redis("live");
     let left: i64 = redis.ask(&["PTTL", "session:long"]);
-    let age = i64::try_from(taken.elapsed().as_millis()).expect("a short test");
-    assert!(left <= 3_600_000 + 1000 && left > 3_600_000 - age, "{left} of an hour, {age} after the backup");
+    let age = i64::try_from(set.elapsed().as_millis()).expect("a short test");
+    assert!(left <= 3_600_000 + 1000 && left > 3_600_000 - age, "{left} of an hour, {age} after it was set");
     stack.is_right("live");
 }
 
@@ -539,17 +544,22 @@ fn a_warm_restore_that_is_killed_can_be_taken_back() {
     let mut redis = stack.redis("live");
     redis.fill(200_000);
     let id = backed_up(&stack, "live");
-    redis.ask::<()>(&["FLUSHALL"]);
-    redis.fill(20);
-    redis.ask::<()>(&["SET", "page:5", "written since"]);
-    let before = redis.contents();
-    let restore = stack.start(&["restore", "live", &id, "--warm", "--yes"], None);
-    until("keys to come", Duration::from_secs(60), || (redis.ask::<usize>(&["DBSIZE"]) > 2000).then_some(()));
-    restore.signal(Signal::KILL);
-    let ran = restore.finish();
-    assert_eq!(ran.signal, Some(Signal::KILL.as_raw()), "{ran}");
-    let there: usize = redis.ask(&["DBSIZE"]);
-    assert!(there > 20 && there < 200_000, "in the middle of it: {there}");
+    let killed = (0..5).find_map(|_| {
+        redis.ask::<()>(&["FLUSHALL"]);
+        redis.fill(20);
+        redis.ask::<()>(&["SET", "page:5", "written since"]);
+        let before = redis.contents();
+        let restore = stack.start(&["restore", "live", &id, "--warm", "--yes"], None);
+        until("keys to come", || (redis.ask::<usize>(&["DBSIZE"]) > 2000).then_some(()));
+        restore.signal(Signal::KILL);
+        let ran = restore.finish();
+        assert!(ran.signal == Some(Signal::KILL.as_raw()) || ran.code == 0, "{ran}");
+        // Whoever looks late finds it done.
+        let there: usize = redis.ask(&["DBSIZE"]);
+        (ran.signal.is_some() && there < 200_000).then_some((before, there))
+    });
+    let (before, there) = killed.expect("one that was killed in the middle of it");
+    assert!(there > 20, "in the middle of it: {there}");
 
     // The user that it worked with is named, and goes with the next change; or with the undo.
     let found = stack.findings("live");

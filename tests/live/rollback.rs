@@ -39,7 +39,7 @@ fn a_rollback_brings_settings_users_files_limits_and_images_back_and_is_a_change
     stack.edit("limits: { memory: 64mb }\n", "limits: { memory: 80mb }\n");
     stack.edit("WORKERS: \"1\"", "WORKERS: \"2\"");
     stack.edit("alphanode/site:1.0", &newer);
-    stack.edit_file("templates/site.toml.tera", "fragment_ttl_seconds = 60", "fragment_ttl_seconds = 61");
+    stack.edit_file("templates/site.toml.tera", "fragment_ttl_seconds = 3600", "fragment_ttl_seconds = 3601");
     stack.lock();
     stack.run(&["apply", "live", "--reason", "all at once"]).ok();
     let after = Facts::of(&stack, "live");

@@ -4,6 +4,7 @@ use crate::support::docker;
 use crate::support::{At, Fault, Proxy, Scenario, project};
 use lockstep::value::Digest;
 use std::fs;
+use std::path::Path;
 use std::time::SystemTime;
 
 /// The forms in which a secret may turn up.
@@ -169,11 +170,20 @@ fn a_secret_is_found_nowhere_but_in_its_own_file() {
         if kind == "container" {
             search.look(&format!("the log of {name}"), stack.docker.logs(name));
             if stack.docker.running(name) {
-                for process in stack.docker.processes(name) {
-                    for file in ["cmdline", "environ"] {
-                        let content = fs::read(format!("/proc/{process}/{file}")).expect("a process of ours");
-                        search.look(&format!("{file} of a process of {name}"), content);
+                let processes = stack.docker.processes(name);
+                for file in ["cmdline", "environ"] {
+                    let mut read = 0;
+                    for process in &processes {
+                        let own = Path::new("/proc").join(process.to_string());
+                        match fs::read(own.join(file)) {
+                            Ok(content) => search.look(&format!("{file} of a process of {name}"), content),
+                            // It has ended since.
+                            Err(_) if !own.exists() => continue,
+                            Err(error) => panic!("{file} of process {process}: {error}"),
+                        }
+                        read += 1;
                     }
+                    assert!(read > 0, "{file} of no process of {name} was read");
                 }
             }
         }
@@ -217,7 +227,7 @@ fn the_search_itself_finds(secret: &str) {
 }
 
 /// Files by name and content; snapshots hold data, and no user's password is data.
-fn look_below(search: &mut Search, folder: &std::path::Path) {
+fn look_below(search: &mut Search, folder: &Path) {
     let entries: Vec<_> =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())).collect();
     assert!(!entries.is_empty(), "{} is empty", folder.display());
@@ -243,7 +253,7 @@ fn with_secrets_are_written_for_their_owner_alone() {
     stack.run(&["render", "live", "--out", "rendered", "--with-secrets"]).ok();
     let file = stack.path("rendered/web.run.secrets/app_password");
     assert_eq!(fs::read(&file).expect("the secret"), stack.password("live", "app").as_bytes());
-    let mode = |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     assert_eq!((mode(&file), mode(&stack.path("rendered"))), (0o600, 0o700));
     // A file that others may read is refused, and its content is not shown with the reason.
     fs::set_permissions(stack.path("environments/secrets/live.yaml"), fs::Permissions::from_mode(0o644))

@@ -361,23 +361,26 @@ impl Handover<'_> {
     /// Waits until the new server has the last write of the old one and as many keys; how many those are.
     async fn same(&self, old: &Met, new: &Met, began: Instant) -> Result<u64, Failure> {
         let failed = |error: ServerError| self.failed("the last writes", error);
-        let mut seen = "nothing was compared yet".to_owned();
-        while began.elapsed() < LAST_WRITE_WITHIN {
+        // However long it took to get here, it is looked at once.
+        let seen = loop {
             // The old one first: whatever the new one has then, it has at least that.
             let was = old.server.info().await.map_err(failed)?;
             let is = new.server.info().await.map_err(failed)?;
             let up = is.get("master_link_status").is_some_and(|link| link == "up");
             let (had, has) = (keys(&was), keys(&is));
-            if up && offset(&is, "slave_repl_offset") >= offset(&was, "master_repl_offset") {
+            let seen = if up && offset(&is, "slave_repl_offset") >= offset(&was, "master_repl_offset") {
                 if had == has {
                     return Ok(has.values().sum());
                 }
-                seen = format!("it holds {has:?} keys, and the old one {had:?}");
+                format!("it holds {has:?} keys, and the old one {had:?}")
             } else {
-                seen = format!("its link is {}, and it is behind", if up { "up" } else { "down" });
+                format!("its link is {}, and it is behind", if up { "up" } else { "down" })
+            };
+            if began.elapsed() >= LAST_WRITE_WITHIN {
+                break seen;
             }
             tokio::time::sleep(CLOSE_LOOK).await;
-        }
+        };
         Err(self.failed("the new server did not get the last writes", format!("after {LAST_WRITE_WITHIN:?} {seen}")))
     }
 

@@ -42,7 +42,7 @@ impl<'s> Bare<'s> {
 
     fn find(&mut self) {
         self.address = self.stack.docker.address(&self.container, "bridge");
-        until("a server that answers", Duration::from_secs(20), || {
+        until("a server that answers", || {
             Redis::connect(&self.address, "default", "").ok()?.try_ask::<String>(&["PING"]).ok()
         });
     }
@@ -62,7 +62,7 @@ impl<'s> Bare<'s> {
             address: format!("{}:6379", self.address).parse().expect("an address"),
             user: String::new(),
             password: String::new(),
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(120),
             announce_version: None,
         }
     }

@@ -67,7 +67,7 @@ impl Docker {
     /// One request on a connection of its own.
     pub fn try_ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> std::io::Result<Reply> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(stream, "{method} /v1.41{path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n")?;
         if !kind.is_empty() {
             write!(stream, "Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len())?;

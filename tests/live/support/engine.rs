@@ -10,7 +10,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 const SOCKET: &str = "engine.sock";
 
@@ -78,7 +77,7 @@ impl Engine {
 
     fn wait(&mut self) {
         let socket = self.socket();
-        until("an engine of our own to answer", Duration::from_secs(60), || {
+        until("an engine of our own to answer", || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 panic!("an engine of our own does not start: {status}\n{log}");
@@ -102,7 +101,7 @@ impl Engine {
         self.signal(Signal::KILL);
         self.child.wait().expect("our engine ends");
         // It dies with the engine, and until somebody has waited for it a new engine takes it for one that lives.
-        until("its containerd to end", Duration::from_secs(30), || {
+        until("its containerd to end", || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", containerd.trim())).unwrap_or_default();
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });

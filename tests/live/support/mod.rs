@@ -26,24 +26,41 @@ pub use server::Redis;
 pub use snapshot::Plain;
 pub use writer::Writer;
 
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+/// For all that is sure to come. Where it comes this costs nothing, and a machine may stand still for a while.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Looks again and again until there is something to return; panics with `what` when the time is up.
-pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
+        // Before the look: however late it is, and however long a look took, there is one more.
+        let late = began.elapsed() > PATIENCE;
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+        assert!(!late, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and is given out once: below those that the machine chooses by itself, and apart
+/// from those of other processes of these tests.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
-    listener.local_addr().expect("an address").port()
+    const FIRST: u32 = 20_000;
+    const PORTS: u32 = 12_000;
+    const APART: u32 = 60;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() % (PORTS / APART) * APART;
+    let mut ports = (0..PORTS).map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    let free = ports.find_map(|port| {
+        let port = u16::try_from(port).ok()?;
+        ["127.0.0.1", "0.0.0.0"].iter().all(|address| TcpListener::bind((*address, port)).is_ok()).then_some(port)
+    });
+    free.expect("a port of this machine")
 }
 
 /// Bytes that do not compress.

@@ -70,6 +70,6 @@ pub const SITE_TOML: &str = r#"title = "Site"
 listen = "0.0.0.0:8080"
 articles_dir = "/srv/articles"
 page_ttl_seconds = 600
-fragment_ttl_seconds = 60
+fragment_ttl_seconds = 3600
 upload_limit_bytes = 100000
 "#;

@@ -164,7 +164,7 @@ impl Proxy {
 
     /// Waits until a request is held, or otherwise hit.
     pub fn wait_for_hit(&self) -> Call {
-        super::until("the request that was to be hit", Duration::from_secs(60), || self.hit())
+        super::until("the request that was to be hit", || self.hit())
     }
 
     /// Passes on what is held.
@@ -192,7 +192,7 @@ impl Proxy {
         write!(last, "GET {SETTLE} HTTP/1.1\r\n\r\n")
             .and_then(|()| last.read_to_end(&mut Vec::new()))
             .expect("the proxy");
-        super::until("the engine to finish what it was asked", Duration::from_secs(60), || {
+        super::until("the engine to finish all that it was asked", || {
             (self.shared.state().connections == 0).then_some(())
         });
     }
@@ -328,7 +328,7 @@ impl Shared {
 
     fn signal(&self, signal: Signal) {
         let state = self.state();
-        let waited = self.changed.wait_timeout_while(state, Duration::from_secs(10), |state| state.victim.is_none());
+        let waited = self.changed.wait_timeout_while(state, Duration::from_secs(60), |state| state.victim.is_none());
         let victim = waited.ok().and_then(|(state, _)| state.victim).and_then(|id| Pid::from_raw(id.cast_signed()));
         // Whoever started it has not waited for it yet, so the id is still its own.
         let _ = kill_process(victim.expect("the proxy knows whom to signal"), signal);

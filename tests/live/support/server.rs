@@ -14,8 +14,8 @@ impl Redis {
         let settings = RedisConnectionInfo::default().set_username(user).set_password(password).set_skip_set_lib_name();
         let target = ConnectionAddr::Tcp(address.to_owned(), 6379);
         let client = Client::open(target.into_connection_info()?.set_redis_settings(settings))?;
-        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(30))?;
+        connection.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(Redis { connection })
     }
 

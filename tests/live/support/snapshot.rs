@@ -1,11 +1,10 @@
 //! Servers that lockstep has nothing to do with: started on a snapshot, asked for one, and the checker that comes
 //! with them.
 
-use super::docker::{DECOY, Docker};
+use super::docker::{DECOY, Docker, text};
 use super::{Redis, Scenario, until};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 pub const PASSWORD: &str = "plain";
 
@@ -35,17 +34,22 @@ impl Plain {
         }
         container.docker.start(&container.name);
         let connect = || {
-            if !container.docker.running(&container.name) {
+            // Of one moment: one that ends between two questions runs, and has no address.
+            let report = container.docker.inspect(&container.name);
+            if report.pointer("/State/Running") != Some(&Value::Bool(true)) {
                 return Some(Err(container.docker.logs(&container.name)));
             }
-            let address = container.docker.address(&container.name, "bridge");
+            let address = text(&report, "/NetworkSettings/Networks/bridge/IPAddress");
+            if address.is_empty() {
+                return None;
+            }
             let mut redis = Redis::connect(&address, "default", PASSWORD).ok()?;
             // While it loads it answers with an error.
             redis.try_ask::<String>(&["PING"]).ok()?;
             // One that has ended since may have left its address to somebody else's server, which answers as well.
             container.docker.running(&container.name).then_some(Ok(redis))
         };
-        let redis = until(&format!("{image} to serve"), Duration::from_secs(60), connect)?;
+        let redis = until(&format!("{image} to serve"), connect)?;
         let (name, docker) = container.keep();
         Ok(Plain { name, redis, docker })
     }

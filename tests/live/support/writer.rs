@@ -45,7 +45,7 @@ impl Target {
             RedisConnectionInfo::default().set_username(self.user).set_password(&self.password).set_skip_set_lib_name();
         let target = ConnectionAddr::Tcp(address, 6379).into_connection_info().ok()?.set_redis_settings(settings);
         let client = Client::open(target).ok()?;
-        let connection = client.get_connection_with_timeout(Duration::from_millis(500)).ok()?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5)).ok()?;
         connection.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         Some(connection)
     }
@@ -54,6 +54,11 @@ impl Target {
 impl Writer {
     /// As the user who may do everything, to whatever is found under the service's name.
     pub fn start(stack: &Scenario, environment: &str) -> Writer {
+        Writer::paced(stack, environment, Duration::ZERO)
+    }
+
+    /// One that pauses after each write: however long it goes on, what it writes has room.
+    pub fn paced(stack: &Scenario, environment: &str, pause: Duration) -> Writer {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..CONNECTIONS).map(|lane| {
             let target = Target {
@@ -64,11 +69,11 @@ impl Writer {
                 password: stack.password(environment, "hand"),
             };
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
-            thread::spawn(move || write(lane, &target, &stop, &written))
+            thread::spawn(move || write(lane, &target, pause, &stop, &written))
         });
         let threads = threads.collect();
         let writer = Writer { stop, written, threads };
-        super::until("a first write", Duration::from_secs(20), || (writer.so_far() > 100).then_some(()));
+        super::until("a first write", || (writer.so_far() > 100).then_some(()));
         writer
     }
 
@@ -82,7 +87,7 @@ impl Writer {
     }
 }
 
-fn write(lane: usize, target: &Target, stop: &AtomicBool, total: &AtomicU64) -> Written {
+fn write(lane: usize, target: &Target, pause: Duration, stop: &AtomicBool, total: &AtomicU64) -> Written {
     let mut written = Written { acknowledged: Vec::new(), counted: 0, gap: Duration::ZERO, connections: 0 };
     let (mut number, mut last) = (0_u64, Instant::now());
     let mut connection: Option<Connection> = None;
@@ -107,6 +112,7 @@ fn write(lane: usize, target: &Target, stop: &AtomicBool, total: &AtomicU64) -> 
                 written.gap = written.gap.max(last.elapsed());
                 last = Instant::now();
                 total.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(pause);
             }
             Err(_) => connection = None,
         }
