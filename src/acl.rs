@@ -1,11 +1,14 @@
 //! Redis access rules as text, and as the user they amount to.
 //!
 //! The same rules are written in a file by us and reported by the server, which words them its own
-//! way; both sides become a [`User`]. Which commands a rule amounts to only the server knows:
-//! `redis::observe` compares those.
+//! way; both sides become a [`User`]. Which commands a category holds only the server knows:
+//! `redis::observe` asks it, and compares what the rules amount to.
 
 use crate::state::User;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The commands of a server's categories, in lower case and without the `@`; what `ACL CAT <category>` answers.
+pub type Categories = BTreeMap<String, Vec<String>>;
 
 /// Reads the rules that follow a user's name, as in `ACL LIST` or an ACL file.
 pub fn user(rules: &str) -> User {
@@ -87,4 +90,56 @@ fn split(rules: &str) -> Vec<&str> {
         rest = tail.trim_start();
     }
     words
+}
+
+/// The categories that rules name, other than all commands.
+pub fn categories(rules: &str) -> impl Iterator<Item = String> {
+    permissions(rules).filter_map(|(_, what)| what.strip_prefix('@').filter(|name| *name != "all").map(str::to_owned))
+}
+
+/// The commands that rules amount to on a server with these categories; a rule for one argument stays a word of its own.
+/// With `@all` among them, what is taken from everything has a `!` before it.
+pub fn commands(rules: &str, known: &Categories) -> BTreeSet<String> {
+    let mut allowed: BTreeSet<String> = BTreeSet::new();
+    for (add, what) in permissions(rules) {
+        if what == "@all" {
+            allowed.clear();
+            if add {
+                allowed.insert("@all".to_owned());
+            }
+            continue;
+        }
+        let one = std::slice::from_ref(&what);
+        let commands = match what.strip_prefix('@') {
+            Some(category) => known.get(category).map_or(&[][..], Vec::as_slice),
+            None => one,
+        };
+        for command in commands {
+            // Taking from everything is told apart from never having given.
+            let no = format!("!{command}");
+            let _ = if add { allowed.remove(&no) } else { allowed.remove(command) };
+            if add {
+                allowed.insert(command.clone());
+            } else if allowed.contains("@all") || command.contains('|') {
+                allowed.insert(no);
+            }
+            if !add && !command.contains('|') {
+                let children = format!("{command}|");
+                allowed.retain(|rule| !rule.starts_with(&children));
+            }
+        }
+    }
+    // With everything allowed, single permissions add nothing; without, nor does taking what was never given.
+    let all = allowed.contains("@all");
+    allowed.retain(|rule| rule == "@all" || rule.starts_with('!') == all);
+    allowed
+}
+
+/// What each rule gives or takes, in lower case.
+fn permissions(rules: &str) -> impl Iterator<Item = (bool, String)> {
+    rules.split_whitespace().filter_map(|rule| match rule.split_at_checked(1)? {
+        ("+", what) => Some((true, what.to_ascii_lowercase())),
+        ("-", what) => Some((false, what.to_ascii_lowercase())),
+        _ => None,
+    })
 }

@@ -1,5 +1,6 @@
 //! What the users of a server could do to it, by the server's own categories of commands.
 
+use crate::acl;
 use crate::redis::{Server, ServerError};
 use crate::state::User;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,17 +14,22 @@ impl Server {
         &self,
         users: &BTreeMap<String, User>,
     ) -> Result<BTreeMap<String, BTreeSet<String>>, ServerError> {
-        let mut risky = BTreeSet::new();
-        for category in RISKY {
-            let names: Vec<String> = self.ask(::redis::cmd("ACL").arg("CAT").arg(category)).await?;
-            risky.extend(names.into_iter().map(|name| name.to_ascii_lowercase()));
-        }
+        let selectors = |user: &User| -> Vec<String> {
+            let selectors = user.selectors.iter().map(|selector| selector.trim_matches(['(', ')']).to_owned());
+            selectors.chain([user.commands.clone()]).collect()
+        };
+        let enabled: Vec<(&String, Vec<String>)> =
+            users.iter().filter(|(_, user)| user.enabled).map(|(name, user)| (name, selectors(user))).collect();
+        let risky = RISKY.map(|category| format!("+@{category}"));
+        let rules = enabled.iter().flat_map(|(_, rules)| rules).chain(&risky).map(String::as_str);
+        let known = self.categories(rules).await?;
+        let risky: BTreeSet<String> =
+            RISKY.iter().filter_map(|category| known.get(*category)).flatten().cloned().collect();
         let mut reach = BTreeMap::new();
-        for (name, user) in users.iter().filter(|(_, user)| user.enabled) {
+        for (name, rules) in enabled {
             let mut found = BTreeSet::new();
-            let selectors = user.selectors.iter().map(|selector| selector.trim_matches(['(', ')']));
-            for rules in selectors.chain([user.commands.as_str()]) {
-                let allowed = self.commands(rules).await?;
+            for rules in &rules {
+                let allowed = acl::commands(rules, &known);
                 found.extend(risky.iter().filter(|command| allows(&allowed, command)).cloned());
             }
             reach.insert(name.clone(), found);

@@ -7,7 +7,7 @@ use crate::redis::pull::Source;
 use crate::redis::{Server, ServerError};
 use crate::value::Secret;
 use ::redis::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -80,17 +80,15 @@ impl Server {
         if ALLOWED.contains(&command.as_str()) {
             return Ok(None);
         }
-        let mut known = false;
-        for category in REFUSED.into_iter().chain(["read", "slow", "fast"]) {
-            let names = self.ask::<Vec<String>>(::redis::cmd("ACL").arg("CAT").arg(category)).await?;
-            let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-            let listed = names.contains(&command) || names.contains(&with_argument);
-            if listed && REFUSED.contains(&category) {
-                let why = format!("`{command}` is in the server's category `{category}`; a probe only reads");
-                return Ok(Some(why));
-            }
-            known = known || listed;
+        let asked = REFUSED.into_iter().chain(["read", "slow", "fast"]).map(|category| format!("+@{category}"));
+        let categories = self.categories(asked.collect::<Vec<String>>().iter().map(String::as_str)).await?;
+        let listed = |category: &str| {
+            categories.get(category).is_some_and(|names| names.contains(&command) || names.contains(&with_argument))
+        };
+        if let Some(category) = REFUSED.into_iter().find(|category| listed(category)) {
+            return Ok(Some(format!("`{command}` is in the server's category `{category}`; a probe only reads")));
         }
+        let known = categories.keys().any(|category| listed(category));
         Ok((!known).then(|| format!("the server has no command `{command}`")))
     }
 }

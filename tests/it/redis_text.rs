@@ -57,6 +57,24 @@ fn names_for_everything_are_the_patterns_that_they_stand_for() {
 }
 
 #[test]
+fn rules_amount_to_commands() {
+    let known = acl::Categories::from([
+        ("read".to_owned(), vec!["get".to_owned(), "config|get".to_owned()]),
+        ("dangerous".to_owned(), vec!["keys".to_owned(), "config|get".to_owned(), "config|set".to_owned()]),
+    ]);
+    let commands = |rules: &str| acl::commands(rules, &known);
+    assert_eq!(commands("-@all +@read"), set(&["get", "config|get"]));
+    assert_eq!(commands("-@all +@READ -config"), set(&["get"]), "what a command is taken from, its parts are");
+    assert_eq!(commands("+@all -@dangerous"), set(&["@all", "!keys", "!config|get", "!config|set"]));
+    assert_eq!(commands("+@all -@dangerous +keys"), set(&["@all", "!config|get", "!config|set"]));
+    assert_eq!(commands("-@all +@read -@dangerous"), commands("+get"), "what was not given is not taken");
+    assert_eq!(commands("+@all +get"), commands("+@all"), "nothing comes to everything");
+    assert_eq!(commands("+get -@all"), set(&[]));
+    let named: BTreeSet<String> = acl::categories("-@all +@read -@Dangerous +@read +get").collect();
+    assert_eq!(named, set(&["read", "dangerous"]));
+}
+
+#[test]
 fn a_selector_in_parentheses_is_one_rule() {
     let user = acl::user("on (+get ~a b) +set (~c +del)");
     assert_eq!(user.selectors, set(&["(+get ~a b)", "(~c +del)"]));
