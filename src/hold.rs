@@ -19,6 +19,7 @@ const HOST: &str = "dev.lockstep.holder.host";
 const PROCESS: &str = "dev.lockstep.holder.process";
 const LEASE: &str = "dev.lockstep.holder.lease";
 const SIGN: &str = "dev.lockstep.holder.sign";
+const ORIGIN: &str = "dev.lockstep.holder.origin";
 
 /// How long a holder may be silent before others take its place.
 pub const USUAL_LEASE: Span = Span { milliseconds: 60_000 };
@@ -36,6 +37,8 @@ pub enum Sign {
     Pulse,
     /// The same, of a container without a process: nothing ends it when its holder dies.
     PulseAlone,
+    /// The number is a time ([`pulse_at`]), of a container without a process: one look says how long a holder is silent.
+    Clock,
 }
 
 impl Sign {
@@ -44,11 +47,12 @@ impl Sign {
             Sign::Lines => "lines",
             Sign::Pulse => "pulse",
             Sign::PulseAlone => "pulse-alone",
+            Sign::Clock => "clock",
         }
     }
 
     pub fn has_process(self) -> bool {
-        self != Sign::PulseAlone
+        !matches!(self, Sign::PulseAlone | Sign::Clock)
     }
 }
 
@@ -60,6 +64,8 @@ pub struct Holder {
     pub who: String,
     pub host: String,
     pub process: u32,
+    /// By which a process of this machine knows another one; empty where it is not known.
+    pub origin: String,
     pub lease: Span,
     pub sign: Sign,
 }
@@ -74,6 +80,7 @@ impl Holder {
             text(WHO, &self.who),
             text(HOST, &self.host),
             text(PROCESS, &self.process.to_string()),
+            text(ORIGIN, &self.origin),
             text(LEASE, &self.lease.to_string()),
             text(SIGN, self.sign.as_str()),
         ])
@@ -82,13 +89,14 @@ impl Holder {
     /// What labels say; whoever wrote them, nothing of it is longer or stranger than we write it.
     pub fn of<'l>(label: impl Fn(&str) -> Option<&'l str>) -> Holder {
         let text = |name: &str| label(name).map_or_else(String::new, shown);
-        let signs = [Sign::Lines, Sign::Pulse, Sign::PulseAlone];
+        let signs = [Sign::Lines, Sign::Pulse, Sign::PulseAlone, Sign::Clock];
         Holder {
             verb: text(VERB),
             reason: text(REASON),
             who: text(WHO),
             host: text(HOST),
             process: text(PROCESS).parse().unwrap_or(0),
+            origin: text(ORIGIN),
             lease: Span::parse(&text(LEASE)).filter(|lease| lease.milliseconds > 0).unwrap_or(USUAL_LEASE),
             sign: signs.into_iter().find(|sign| Some(sign.as_str()) == label(SIGN)).unwrap_or(Sign::Lines),
         }
@@ -169,7 +177,7 @@ pub fn judge(found: &Found, watched: Span) -> Judgement {
     }
     let lease = found.holder.lease;
     let silence = match found.holder.sign {
-        Sign::Lines => found.silent.unwrap_or_default(),
+        Sign::Lines | Sign::Clock => found.silent.unwrap_or_default(),
         Sign::Pulse | Sign::PulseAlone => watched,
     };
     match found.stage {
@@ -181,6 +189,22 @@ pub fn judge(found: &Found, watched: Span) -> Judgement {
         _ if silence > lease => Judgement::Stale(format!("silent for {}", whole(silence))),
         _ => Judgement::Held,
     }
+}
+
+/// The least number that the engine takes for what is changed as a pulse, and how many there are from it on.
+pub const PULSE: (i64, i64) = (2, 200_000);
+
+/// The pulse that says a time, in seconds since 1970; the same comes again after 55 hours.
+pub fn pulse_at(seconds: i64) -> i64 {
+    PULSE.0 + seconds.rem_euclid(PULSE.1)
+}
+
+/// How long ago a pulse said its time, at a time by the same clock; none where it was never set.
+pub fn since_pulse(pulse: i64, now: i64) -> Option<Span> {
+    let ago = (now - (pulse - PULSE.0)).rem_euclid(PULSE.1);
+    // A clock that was set back makes it one that is still to come.
+    let ago = if ago > PULSE.1 / 2 { 0 } else { ago };
+    (pulse >= PULSE.0).then(|| Span::seconds(u64::try_from(ago).unwrap_or(0)))
 }
 
 /// To the second, for people.

@@ -61,10 +61,17 @@ async fn hold(ui: &Ui, environment: &Environment, session: &Session, why: Why<'_
         who: who.user,
         host: who.host,
         process: who.process,
+        origin: who::origin(),
         lease: who::lease().unwrap_or(USUAL_LEASE),
         sign: Sign::Lines,
     };
-    let stands = stands(environment, session).await?;
+    let mut stands = stands(environment, session).await?;
+    // Nobody else wants a copy's name. What ends with its holder is not needed where whoever comes next sees the processes
+    // of this machine, and starting it would take as long as starting a service.
+    if environment.mark.is_some() && session.engine.is_here() {
+        stands.retain(|stand| !stand.sign.has_process());
+        stands.iter_mut().for_each(|stand| stand.sign = Sign::Clock);
+    }
     let (names, engine) = (session.names.clone(), session.engine.address.clone());
     let hold = take(Request { names, engine, holder, stands, wait: why.wait }, |line| ui.status(line)).await?;
     for other in &hold.instead_of {

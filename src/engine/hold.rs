@@ -17,8 +17,6 @@ use tokio::io::AsyncWriteExt as _;
 const BUSY: Duration = Duration::from_millis(400);
 /// A line that the container does not take in this time is not waited for.
 const SLOW: Duration = Duration::from_secs(5);
-/// The least number that the engine takes for what is changed as a pulse, and how many there are.
-const PULSE: (i64, u64) = (2, 1000);
 
 /// The holder's end: as long as it is open, the container's process lives.
 pub struct Line {
@@ -87,11 +85,10 @@ impl Engine {
         }
     }
 
-    /// Changes the number by which others see that the holder lives.
-    pub async fn pulse(&self, id: &str, count: u64) -> Result<(), EngineError> {
+    /// Changes the number by which others see that the holder lives ([`hold::pulse_at`]).
+    pub async fn pulse(&self, id: &str, pulse: i64) -> Result<(), EngineError> {
         self.permit().await?;
-        let shares = PULSE.0 + i64::try_from(count % PULSE.1).unwrap_or(0);
-        let body = ContainerUpdateBody { cpu_shares: Some(shares), ..ContainerUpdateBody::default() };
+        let body = ContainerUpdateBody { cpu_shares: Some(pulse), ..ContainerUpdateBody::default() };
         Ok(self.docker().update_container(id, body).await?)
     }
 
@@ -146,6 +143,11 @@ impl Engine {
             (false, Some(true)) => Stage::Ended,
             (false, _) => Stage::Made,
         };
+        if found.ours && found.holder.sign == Sign::Clock {
+            let now = self.clock().await?;
+            let made = Span::seconds(u64::try_from(now - found.made).unwrap_or(0));
+            found.silent = Some(hold::since_pulse(found.pulse, now).map_or(made, |silent| silent.min(made)));
+        }
         if found.stage != Stage::Runs || found.holder.sign != Sign::Lines {
             return Ok(());
         }

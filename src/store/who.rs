@@ -3,8 +3,9 @@
 use crate::hold::Holder;
 use crate::ledger::Who;
 use crate::value::Span;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use std::fs;
-use std::io;
 use std::time::Duration;
 
 /// As the machine knows it; behind `sudo` also who called for it.
@@ -26,15 +27,48 @@ pub fn command() -> Vec<String> {
     arguments
 }
 
-/// Whether a holder was a process of this machine that is there no more. Never of one on another machine.
+/// What tells this process from every other one of this machine: the machine's start, the process ids that it is counted in,
+/// and when it began; empty where that is not known. With its id, that is.
+pub fn origin() -> String {
+    let began = Stat::of(std::process::id()).map(|stat| stat.began);
+    space().zip(began).map_or_else(String::new, |(space, began)| format!("{space} {began}"))
+}
+
+/// Whether a holder was a process of this machine that is there no more. Never of one that is counted elsewhere.
 pub fn has_died(holder: &Holder) -> bool {
-    if holder.process == 0 || holder.host != cut(&host()) {
+    let Some((of, began)) = holder.origin.rsplit_once(' ') else { return false };
+    if space().is_none_or(|space| space != of) {
         return false;
     }
-    match fs::read_to_string(format!("/proc/{}/stat", holder.process)) {
-        // The state follows the name, which is in parentheses: one that nobody has waited for is dead as well (proc(5)).
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    let process = i32::try_from(holder.process).ok().and_then(Pid::from_raw);
+    match process.map(test_kill_process) {
+        None => false,
+        Some(Err(Errno::SRCH)) => true,
+        // One that nobody has waited for is dead as well, and another one may have its id. What is hidden is there.
+        Some(_) => Stat::of(holder.process).is_some_and(|stat| stat.ended || stat.began != began),
+    }
+}
+
+/// The start of this machine and what its processes are counted in.
+fn space() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let counted = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), counted.to_str()?))
+}
+
+/// What the kernel says of a process (proc(5), `/proc/PID/stat`).
+struct Stat {
+    ended: bool,
+    /// In ticks since the machine started.
+    began: String,
+}
+
+impl Stat {
+    fn of(process: u32) -> Option<Stat> {
+        let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name is in parentheses and may hold anything; the state is the third field, the start the 22nd.
+        let mut fields = text.rsplit_once(") ")?.1.split(' ');
+        Some(Stat { ended: matches!(fields.next()?, "Z" | "X"), began: fields.nth(18)?.to_owned() })
     }
 }
 

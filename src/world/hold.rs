@@ -8,6 +8,7 @@ use crate::engine::hold::Line;
 use crate::engine::{Engine, EngineError, Fence, Names};
 use crate::failure::{Failure, Kind};
 use crate::hold::{self, Found, Holder, Judgement, Sign, judge, whole};
+use crate::store::now;
 use crate::store::who::{has_died, since_boot};
 use crate::value::Span;
 use futures_util::FutureExt as _;
@@ -25,8 +26,8 @@ const GOOD_FOR: u32 = 4;
 /// How long somebody who may not wait still looks whether the holder has just died.
 const LINGER: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(60);
-/// How long the engine may take to notice that a holder on this machine has died: its container ends with it, and an
-/// engine that is busy says so late.
+/// How long the engine may take to notice that a holder on this machine has died: a container with a process ends with it,
+/// and an engine that is busy says so late.
 const FAREWELL: Span = Span { milliseconds: 30_000 };
 /// How long an engine may take to say whether a hold still stands.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -316,9 +317,10 @@ impl Watch {
         }
         let watched = self.unchanged(&found);
         match judge(&found, watched) {
-            Judgement::Held if watched < FAREWELL && found.holder.sign.has_process() && has_died(&found.holder) => {
-                Judgement::Undecided
-            }
+            Judgement::Held if has_died(&found.holder) => match found.holder.sign.has_process() && watched < FAREWELL {
+                true => Judgement::Undecided,
+                false => Judgement::Stale("its process has ended".to_owned()),
+            },
             judgement => judgement,
         }
     }
@@ -394,7 +396,7 @@ async fn keep(
     told: watch::Sender<Known>,
 ) {
     let every = request.holder.lease.duration() / SIGNS;
-    let mut count: u64 = 0;
+    let mut count: i64 = 0;
     loop {
         let mut ended = false;
         {
@@ -426,7 +428,9 @@ async fn keep(
         let signed = async {
             match (&mut held.line, held.sign) {
                 (Some(line), Sign::Lines) => line.tell().await,
-                (_, Sign::Pulse | Sign::PulseAlone) => engine.pulse(&held.id, count).await?,
+                (_, Sign::Pulse | Sign::PulseAlone) => engine.pulse(&held.id, hold::pulse_at(count)).await?,
+                // Where it is chosen, the engine goes by the same clock.
+                (_, Sign::Clock) => engine.pulse(&held.id, hold::pulse_at(now().as_second())).await?,
                 _ => {}
             }
             engine.hold_stands(&held.id, held.sign).await

@@ -1,6 +1,7 @@
 //! Who holds an environment, decided from what an engine says of a container.
 
-use lockstep::hold::{Found, Holder, Judgement, Sign, Stage, USUAL_LEASE, judge};
+use lockstep::hold::{Found, Holder, Judgement, Sign, Stage, USUAL_LEASE, judge, pulse_at, since_pulse};
+use lockstep::store::who::{has_died, origin};
 use lockstep::value::Span;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ fn holder(sign: Sign) -> Holder {
         who: "ana".to_owned(),
         host: "desk".to_owned(),
         process: 71,
+        origin: String::new(),
         lease: USUAL_LEASE,
         sign,
     }
@@ -49,6 +51,43 @@ fn what_was_made_and_not_started_is_watched_before_it_is_taken_for_dead() {
     assert_eq!(look(Sign::PulseAlone, 60_000), Judgement::Held);
     assert!(matches!(look(Sign::PulseAlone, 60_001), Judgement::Stale(_)));
     assert!(matches!(judge(&found(Stage::Ended, Sign::Lines, None), Span::default()), Judgement::Stale(_)));
+}
+
+#[test]
+fn a_pulse_that_is_a_time_says_how_long_a_holder_is_silent() {
+    let ago = |seconds: i64, later: i64| since_pulse(pulse_at(seconds), seconds + later);
+    let seconds = |seconds| Some(Span::seconds(seconds));
+    for began in [0, 199_999, 1_795_896_000] {
+        assert_eq!([ago(began, 0), ago(began, 61), ago(began, 90_000)], [seconds(0), seconds(61), seconds(90_000)]);
+        assert_eq!(ago(began, -5), seconds(0), "a clock that was set back");
+    }
+    assert_eq!(since_pulse(0, 1_795_896_000), None, "it was never set");
+    let look = |silent| judge(&found(Stage::Made, Sign::Clock, Some(silent)), Span::default());
+    assert_eq!((look(60), look(61)), (Judgement::Held, Judgement::Stale("silent for 1m1s".to_owned())));
+}
+
+#[test]
+fn a_process_that_has_ended_is_known_by_where_it_began() {
+    let of = |process: u32, origin: &str| Holder { process, origin: origin.to_owned(), ..holder(Sign::Clock) };
+    let here = origin();
+    let own = std::process::id();
+    assert!(!has_died(&of(own, &here)), "this one lives");
+    let mut child = std::process::Command::new("/bin/true").spawn().expect("a program");
+    let (space, _) = here.rsplit_once(' ').expect("a start");
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it was not waited for");
+    let began = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)).expect("its start");
+    let ended = of(child.id(), &format!("{space} {began}"));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !has_died(&ended) {
+        assert!(std::time::Instant::now() < deadline, "one that nobody has waited for is dead");
+    }
+    child.wait().expect("it ends");
+    assert!(has_died(&ended), "nor is it there now");
+    assert!(has_died(&of(own, &format!("{space} 1"))), "another one has its id");
+    let elsewhere = space.replace("pid:", "pid:9");
+    for origin in ["", "1", &format!("{elsewhere} {began}"), "4f2c pid:[4026531836] 77"] {
+        assert!(!has_died(&of(child.id(), origin)), "{origin}: nobody knows");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::support::{At, Fault, Proxy, Ran, Running, Scenario, docker, project, 
 use lockstep::engine::{Engine, Names};
 use lockstep::failure::Kind;
 use lockstep::hold::{Holder, Sign};
+use lockstep::store::who::origin;
 use lockstep::value::{Name, ResourceId, Span};
 use lockstep::world::hold::{Request, Stand, take};
 use rustix::process::Signal;
@@ -281,6 +282,7 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
             who: "ana".to_owned(),
             host: "here".to_owned(),
             process: 1,
+            origin: String::new(),
             lease: Span::seconds(20),
             sign,
         },
@@ -319,6 +321,24 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
         let fence = third.fence();
         drop(third);
         assert!(fence.permit().await.is_err_and(|why| why.contains("given back")));
+
+        // One that tells the time: of a holder on another machine, silent for its lease; and of a dead one on this.
+        let words = ["/never-started".to_owned()];
+        let mut left = alone("left", Span::default()).holder;
+        left.sign = Sign::Clock;
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        let began = Instant::now();
+        let next = take(alone("next", Span::seconds(300)), |_| ()).await.expect("it is silent");
+        assert!(next.instead_of.iter().any(|why| why.contains("left: silent for ")), "{:?}", next.instead_of);
+        assert!(began.elapsed() > Duration::from_secs(15), "its lease lasts");
+        drop(next);
+        let mut dead = std::process::Command::new("/bin/true").spawn().expect("a program");
+        dead.wait().expect("it ends");
+        left.process = dead.id();
+        left.origin = origin();
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        let next = take(alone("next", Span::default()), |_| ()).await.expect("its process has ended");
+        assert!(next.instead_of.iter().any(|why| why.ends_with("its process has ended")), "{:?}", next.instead_of);
     });
     lock_is_gone(&stack);
 }
