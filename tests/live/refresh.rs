@@ -488,7 +488,7 @@ fn whatever_is_not_decided_refuses_the_refresh_and_leaves_staging_as_it_was() {
     let running = stack.start_through(&proxy, &refresh);
     proxy.wait_for_hit();
     let volume = stack
-        .objects("staging")
+        .objects_now("staging")
         .difference(&before.objects)
         .find_map(|new| new.strip_prefix("volume ").map(str::to_owned));
     let volume = stack.docker.get(&format!("/volumes/{}", stack.name("staging", &volume.expect("a new volume"))));

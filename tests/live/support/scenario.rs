@@ -252,13 +252,17 @@ impl Scenario {
     /// killed goes by itself, and a next run that has nothing to do does not wait for that; so it is waited for here.
     /// That a run which ends takes its lock along is the matter of tests/live/lock.rs.
     pub fn objects(&self, environment: &str) -> BTreeSet<String> {
-        let prefix = self.name(environment, "");
         until(&format!("the lock of {environment} to go, which stays"), || {
-            let all = self.docker.labelled(docker::STACK, &self.stack);
-            let here = self.docker.labelled(docker::ENVIRONMENT, environment);
-            let objects: BTreeSet<String> = all.intersection(&here).map(|name| name.replace(&prefix, "")).collect();
-            (!objects.contains("container lock")).then_some(objects)
+            Some(self.objects_now(environment)).filter(|objects| !objects.contains("container lock"))
         })
+    }
+
+    /// The same while a run is at it.
+    pub fn objects_now(&self, environment: &str) -> BTreeSet<String> {
+        let prefix = self.name(environment, "");
+        let all = self.docker.labelled(docker::STACK, &self.stack);
+        let here = self.docker.labelled(docker::ENVIRONMENT, environment);
+        all.intersection(&here).map(|name| name.replace(&prefix, "")).collect()
     }
 
     /// Removes an environment with its data.
