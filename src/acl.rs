@@ -115,24 +115,40 @@ pub fn commands(rules: &str, known: &Categories) -> BTreeSet<String> {
             None => one,
         };
         for command in commands {
-            // Taking from everything is told apart from never having given.
             let no = format!("!{command}");
-            let _ = if add { allowed.remove(&no) } else { allowed.remove(command) };
-            if add {
-                allowed.insert(command.clone());
-            } else if allowed.contains("@all") || command.contains('|') {
-                allowed.insert(no);
-            }
-            if !add && !command.contains('|') {
-                let children = format!("{command}|");
-                allowed.retain(|rule| !rule.starts_with(&children));
-            }
+            let _ = (allowed.remove(command), allowed.remove(&no));
+            // What is said of a whole command is said of its parts.
+            let (parts, not_parts) = (format!("{command}|"), format!("!{command}|"));
+            allowed.retain(|rule| !rule.starts_with(&parts) && !rule.starts_with(&not_parts));
+            allowed.insert(if add { command.clone() } else { no });
         }
     }
-    // With everything allowed, single permissions add nothing; without, nor does taking what was never given.
+    // What says the same as the rest of it, or as nothing, is left out: a part of what is given whole, what comes to everything,
+    // what is taken that was never given.
     let all = allowed.contains("@all");
-    allowed.retain(|rule| rule == "@all" || rule.starts_with('!') == all);
-    allowed
+    let says_more = |rule: &String| {
+        let (given, name) = rule.strip_prefix('!').map_or((true, rule.as_str()), |name| (false, name));
+        let whole = name.split_once('|').map(|(command, _)| command);
+        let without = match whole {
+            Some(command) if allowed.contains(command) => true,
+            Some(command) if allowed.contains(&format!("!{command}")) => false,
+            _ => all,
+        };
+        rule == "@all" || given != without
+    };
+    allowed.iter().filter(|rule| says_more(rule)).cloned().collect()
+}
+
+/// Whether rules that amount to these commands allow one, or a part of it; `config|get` is part of `config`.
+pub fn allows(allowed: &BTreeSet<String>, command: &str) -> bool {
+    let said = |command: &str| match (allowed.contains(command), allowed.contains(&format!("!{command}"))) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    let whole = command.split_once('|').and_then(|(whole, _)| said(whole));
+    let itself = said(command).or(whole).unwrap_or_else(|| allowed.contains("@all"));
+    itself || allowed.iter().any(|rule| rule.strip_prefix(command).is_some_and(|rest| rest.starts_with('|')))
 }
 
 /// What each rule gives or takes, in lower case.

@@ -56,7 +56,7 @@ impl Sign {
     }
 }
 
-/// Who holds an environment, and why; no part of it decides anything but the lease and the sign.
+/// Who holds an environment, and why; the lease, the sign and the origin decide; the rest is for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
     pub verb: String,
@@ -98,7 +98,11 @@ impl Holder {
             process: text(PROCESS).parse().unwrap_or(0),
             origin: text(ORIGIN),
             lease: Span::parse(&text(LEASE)).filter(|lease| lease.milliseconds > 0).unwrap_or(USUAL_LEASE),
-            sign: signs.into_iter().find(|sign| Some(sign.as_str()) == label(SIGN)).unwrap_or(Sign::Lines),
+            sign: match label(SIGN) {
+                None => Sign::Lines,
+                // Of a newer version: what ends it is not known, so it is watched.
+                Some(said) => signs.into_iter().find(|sign| sign.as_str() == said).unwrap_or(Sign::PulseAlone),
+            },
         }
     }
 }
@@ -202,8 +206,8 @@ pub fn pulse_at(seconds: i64) -> i64 {
 /// How long ago a pulse said its time, at a time by the same clock; none where it was never set.
 pub fn since_pulse(pulse: i64, now: i64) -> Option<Span> {
     let ago = (now - (pulse - PULSE.0)).rem_euclid(PULSE.1);
-    // A clock that was set back makes it one that is still to come.
-    let ago = if ago > PULSE.1 / 2 { 0 } else { ago };
+    // A clock that was set back a little makes it one that is still to come.
+    let ago = if ago > PULSE.1 - 600 { 0 } else { ago };
     (pulse >= PULSE.0).then(|| Span::seconds(u64::try_from(ago).unwrap_or(0)))
 }
 

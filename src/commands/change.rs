@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 const LOST_ANSWERS: u32 = 3;
 /// How often the way back is tried anew.
 const WAYS_BACK: u32 = 4;
-/// For how long what was started again on the way back may not be as it was yet, and how often that is looked at.
+/// For how long what was started may not be as it should be yet, on the way there and back, and how often that is looked at.
 const ANSWERS_AGAIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -324,14 +324,15 @@ impl Change<'_> {
                 Some(failure) => return Err(failure),
             }
         };
-        let mut observed = session.observe_again(self.environment).await?;
+        let observed = session.observe_again(self.environment).await?;
         let mut verification = parity::drift(Side { want: &session.desired, have: &observed });
         let began = Instant::now();
         // An application that answered a moment ago and now asks for a moment more is no reason to go back.
-        while verification.is_of_health_alone() && began.elapsed() < ANSWERS_AGAIN {
+        while verification.is_of_health_alone() && began.elapsed() < ANSWERS_AGAIN && signals.heard().is_none() {
             tokio::time::sleep(PAUSE).await;
-            observed = session.observe_again(self.environment).await?;
-            verification = parity::drift(Side { want: &session.desired, have: &observed });
+            if let Ok(observed) = session.observe_again(self.environment).await {
+                verification = parity::drift(Side { want: &session.desired, have: &observed });
+            }
         }
         if verification.findings.is_empty() {
             return Ok((walked.done, verification));

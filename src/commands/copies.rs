@@ -67,7 +67,7 @@ pub(super) struct Launched {
 }
 
 impl<'a> Copied<'a> {
-    /// Draws a name and takes it in hand. Nothing but the lock is there yet, and it goes with this process.
+    /// Draws a name and takes it in hand. Nothing but the lock is there yet.
     pub async fn begin(
         ui: &'a Ui,
         project: &'a Project,

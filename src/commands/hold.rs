@@ -69,8 +69,8 @@ async fn hold(ui: &Ui, environment: &Environment, session: &Session, why: Why<'_
     // Nobody else wants a copy's name. What ends with its holder is not needed where whoever comes next sees the processes
     // of this machine, and starting it would take as long as starting a service.
     if environment.mark.is_some() && session.engine.is_here() {
-        stands.retain(|stand| !stand.sign.has_process());
-        stands.iter_mut().for_each(|stand| stand.sign = Sign::Clock);
+        let clock = stands.iter().find(|stand| !stand.sign.has_process()).cloned();
+        stands.splice(0..0, clock.map(|stand| Stand { sign: Sign::Clock, ..stand }));
     }
     let (names, engine) = (session.names.clone(), session.engine.address.clone());
     let hold = take(Request { names, engine, holder, stands, wait: why.wait }, |line| ui.status(line)).await?;

@@ -92,6 +92,11 @@ impl Engine {
         Ok(self.docker().update_container(id, body).await?)
     }
 
+    /// The number that was changed last.
+    pub async fn pulse_of(&self, id: &str) -> Result<i64, EngineError> {
+        Ok(self.container(id).await?.host_config.and_then(|host| host.cpu_shares).unwrap_or_default())
+    }
+
     /// What has the name of the environment's hold; `None` when nothing has.
     pub async fn find_hold(&self, names: &Names) -> Result<Option<Found>, EngineError> {
         let name = names.container(hold::CONTAINER);
@@ -145,8 +150,9 @@ impl Engine {
         };
         if found.ours && found.holder.sign == Sign::Clock {
             let now = self.clock().await?;
-            let made = Span::seconds(u64::try_from(now - found.made).unwrap_or(0));
-            found.silent = Some(hold::since_pulse(found.pulse, now).map_or(made, |silent| silent.min(made)));
+            let made = u64::try_from(now - found.made).ok().map(Span::seconds);
+            // By a clock that was set back nobody knows how long it has been there.
+            found.silent = hold::since_pulse(found.pulse, now).into_iter().chain(made).min();
         }
         if found.stage != Stage::Runs || found.holder.sign != Sign::Lines {
             return Ok(());

@@ -30,23 +30,10 @@ impl Server {
             let mut found = BTreeSet::new();
             for rules in &rules {
                 let allowed = acl::commands(rules, &known);
-                found.extend(risky.iter().filter(|command| allows(&allowed, command)).cloned());
+                found.extend(risky.iter().filter(|command| acl::allows(&allowed, command)).cloned());
             }
             reach.insert(name.clone(), found);
         }
         Ok(reach)
-    }
-}
-
-/// Whether rules that came to these commands allow one; `config|get` is part of `config`.
-fn allows(allowed: &BTreeSet<String>, command: &str) -> bool {
-    let parent = command.split('|').next().unwrap_or(command);
-    let named = |prefix: &str| {
-        allowed.contains(&format!("{prefix}{command}")) || allowed.contains(&format!("{prefix}{parent}"))
-    };
-    let part = || allowed.iter().any(|rule| rule.strip_prefix(command).is_some_and(|rest| rest.starts_with('|')));
-    match allowed.contains("@all") {
-        true => !named("!"),
-        false => named("") || part(),
     }
 }

@@ -27,38 +27,63 @@ pub fn command() -> Vec<String> {
     arguments
 }
 
-/// What tells this process from every other one of this machine: the machine's start, the process ids that it is counted in,
-/// and when it began; empty where that is not known. With its id, that is.
+/// What tells this process from every other one of this machine: the machine's start, what its processes are counted in, and
+/// when it began; empty where that is not known. With its id, that is.
 pub fn origin() -> String {
     let began = Stat::of(std::process::id()).map(|stat| stat.began);
     space().zip(began).map_or_else(String::new, |(space, began)| format!("{space} {began}"))
 }
 
-/// Whether a holder was a process of this machine that is there no more. Never of one that is counted elsewhere.
-pub fn has_died(holder: &Holder) -> bool {
-    let Some((of, began)) = holder.origin.rsplit_once(' ') else { return false };
-    if space().is_none_or(|space| space != of) {
-        return false;
+/// What became of a holder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Lives,
+    /// Its process is there no more, or nobody has waited for it yet.
+    Dead,
+    /// It is counted elsewhere; or it lives, and is stopped.
+    Unknown,
+}
+
+/// What became of a holder that is a process of the machine that this one runs on; `here` says of one that is counted elsewhere
+/// that it was of this machine too.
+pub fn fate(holder: &Holder, here: bool) -> Fate {
+    let (Some((of, began)), Some(space)) = (holder.origin.rsplit_once(' '), space()) else { return Fate::Unknown };
+    if space != of {
+        // The start of the machine comes first: no process outlives it.
+        let earlier = here && space.split(' ').next() != of.split(' ').next();
+        return if earlier { Fate::Dead } else { Fate::Unknown };
     }
     let process = i32::try_from(holder.process).ok().and_then(Pid::from_raw);
     match process.map(test_kill_process) {
-        None => false,
-        Some(Err(Errno::SRCH)) => true,
-        // One that nobody has waited for is dead as well, and another one may have its id. What is hidden is there.
-        Some(_) => Stat::of(holder.process).is_some_and(|stat| stat.ended || stat.began != began),
+        None => Fate::Unknown,
+        Some(Err(Errno::SRCH)) => Fate::Dead,
+        Some(_) => match Stat::of(holder.process) {
+            // Another one has its id.
+            Some(stat) if stat.ended || stat.began != began => Fate::Dead,
+            Some(stat) if !stat.stopped => Fate::Lives,
+            // What is hidden is there.
+            _ => Fate::Unknown,
+        },
     }
 }
 
-/// The start of this machine and what its processes are counted in.
+/// The start of this machine and what its processes are counted and timed in; none where `/proc` is not about them.
 fn space() -> Option<String> {
+    let own = fs::read_link("/proc/self").ok()?;
+    if own.to_str()?.parse() != Ok(std::process::id()) {
+        return None;
+    }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let counted = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), counted.to_str()?))
+    // Since Linux 5.6.
+    let timed = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    Some(format!("{} {} {}", boot.trim(), counted.to_str()?, timed.to_str()?))
 }
 
 /// What the kernel says of a process (proc(5), `/proc/PID/stat`).
 struct Stat {
     ended: bool,
+    stopped: bool,
     /// In ticks since the machine started.
     began: String,
 }
@@ -68,7 +93,9 @@ impl Stat {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         // The name is in parentheses and may hold anything; the state is the third field, the start the 22nd.
         let mut fields = text.rsplit_once(") ")?.1.split(' ');
-        Some(Stat { ended: matches!(fields.next()?, "Z" | "X"), began: fields.nth(18)?.to_owned() })
+        let state = fields.next()?;
+        let (ended, stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
+        Some(Stat { ended, stopped, began: fields.nth(18)?.to_owned() })
     }
 }
 

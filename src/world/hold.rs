@@ -9,7 +9,7 @@ use crate::engine::{Engine, EngineError, Fence, Names};
 use crate::failure::{Failure, Kind};
 use crate::hold::{self, Found, Holder, Judgement, Sign, judge, whole};
 use crate::store::now;
-use crate::store::who::{has_died, since_boot};
+use crate::store::who::{Fate, fate, since_boot};
 use crate::value::Span;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -215,10 +215,12 @@ async fn acquire(
     let mut stands = request.stands.iter();
     let mut stand = stands.next();
     let mut told = false;
-    let mut watch = Watch::default();
+    let mut unremoved = None;
+    let mut watch = Watch::new(engine);
     loop {
         if began.elapsed() > patience + LONGEST {
-            return Err(failed(request, EngineError::Unknown("its lock comes and goes".to_owned())));
+            let why = unremoved.unwrap_or_else(|| EngineError::Unknown("its lock comes and goes".to_owned()));
+            return Err(failed(request, why));
         }
         let Some(choice) = stand else {
             let message = format!("could not lock {}: none of its images can stand for it", request.names.environment);
@@ -247,7 +249,8 @@ async fn acquire(
                 // By its id: under its name there may be another by now.
                 match timeout(REMOVAL, engine.kill_container(&found.id)).await {
                     // Somebody else is at it, or the engine is not done with it yet; for ever is ended above.
-                    Ok(Err(EngineError::Conflict(_) | EngineError::Refused { status: 500, .. })) => {
+                    Ok(Err(error @ (EngineError::Conflict(_) | EngineError::Refused { status: 500, .. }))) => {
+                        unremoved = Some(error);
                         sleep(PAUSE).await;
                     }
                     Ok(Err(error)) => return Err(failed(request, error)),
@@ -271,7 +274,7 @@ async fn acquire(
 
 /// Removes what a dead holder left; for those that need no hold of their own. Nobody who lives is disturbed.
 pub async fn sweep(engine: &Engine, names: &Names) -> Result<(), EngineError> {
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(engine);
     while let Some(found) = engine.find_hold(names).await? {
         match watch.judge(&found) {
             Judgement::Undecided => sleep(PAUSE).await,
@@ -285,7 +288,7 @@ pub async fn sweep(engine: &Engine, names: &Names) -> Result<(), EngineError> {
 /// Who lives and holds an environment, if anybody does; waits for as long as it takes to tell a beginning from a remainder, and
 /// where nothing but a pulse tells a holder who lives from a dead one, for that.
 pub async fn living(engine: &Engine, names: &Names) -> Result<Option<Holder>, EngineError> {
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(engine);
     let mut first = None;
     while let Some(found) = engine.find_hold(names).await? {
         let beats = *first.get_or_insert((found.id.clone(), found.pulse)) != (found.id.clone(), found.pulse);
@@ -300,28 +303,42 @@ pub async fn living(engine: &Engine, names: &Names) -> Result<Option<Holder>, En
 }
 
 /// For how long a container has been found as it is.
-#[derive(Default)]
 struct Watch {
+    /// Whether the engine runs on this machine.
+    here: bool,
     of: Option<(String, hold::Stage, i64, Instant)>,
 }
 
 impl Watch {
+    fn new(engine: &Engine) -> Watch {
+        Watch { here: engine.is_here(), of: None }
+    }
+
     /// What to make of it, now that it has been found as it is for so long.
     fn judge(&mut self, found: &Found) -> Judgement {
         let mut found = found.clone();
-        // An engine that was too busy to say has not said that anything changed.
+        // An engine that was too busy to say has not said that anything changed; but it may be busy with starting it.
         if let (true, Some((id, stage, pulse, _))) = (found.busy, &self.of)
             && *id == found.id
+            && (*stage != hold::Stage::Made || !found.holder.sign.has_process())
         {
             (found.stage, found.pulse) = (*stage, *pulse);
         }
         let watched = self.unchanged(&found);
-        match judge(&found, watched) {
-            Judgement::Held if has_died(&found.holder) => match found.holder.sign.has_process() && watched < FAREWELL {
-                true => Judgement::Undecided,
-                false => Judgement::Stale("its process has ended".to_owned()),
-            },
-            judgement => judgement,
+        let of_clock = found.holder.sign == Sign::Clock;
+        match (judge(&found, watched), fate(&found.holder, self.here && of_clock)) {
+            // A container with a process ends by itself, and one that still speaks has a holder, wherever that is.
+            (Judgement::Held, Fate::Dead) if found.holder.sign.has_process() => {
+                match (watched < FAREWELL, found.silent.is_some_and(|silent| silent < FAREWELL)) {
+                    (true, _) => Judgement::Undecided,
+                    (false, true) => Judgement::Held,
+                    (false, false) => Judgement::Stale("its process has ended".to_owned()),
+                }
+            }
+            (Judgement::Held, Fate::Dead) => Judgement::Stale("its process has ended".to_owned()),
+            // Whatever kept its pulse from the engine.
+            (Judgement::Stale(_), Fate::Lives) if of_clock && found.stage != hold::Stage::Ended => Judgement::Held,
+            (judgement, _) => judgement,
         }
     }
 
@@ -357,6 +374,21 @@ async fn begin(engine: &Engine, request: &Request, stand: &Stand) -> Result<Held
         Err(error) => return Err(Begun::Failed(error)),
     };
     let since = since_boot();
+    if stand.sign == Sign::Clock {
+        // An engine without a processor controller takes the number and forgets it.
+        let pulse = hold::pulse_at(now().as_second());
+        let kept = async {
+            engine.pulse(&id, pulse).await?;
+            Ok::<_, EngineError>(engine.pulse_of(&id).await? == pulse)
+        };
+        match kept.await {
+            Ok(true) => {}
+            unkept => {
+                let _ = timeout(REMOVAL, engine.kill_container(&id)).await;
+                return Err(unkept.map_or_else(Begun::Failed, |_forgotten| Begun::Unfit));
+            }
+        }
+    }
     if !stand.sign.has_process() {
         return Ok(Held { id, line: None, sign: stand.sign, since });
     }
@@ -444,12 +476,22 @@ async fn keep(
         };
         if stands {
             told.send_modify(|known| known.stood = moment);
+        } else if let Some(again) = anew(engine, request, held.sign).await {
+            held = again;
+            told.send_modify(|known| known.stood = moment);
         } else {
             let why = lost(engine, request, &held.id).await;
             told.send_modify(|known| known.lost = Some(why));
             return;
         }
     }
+}
+
+/// Makes a copy's lock once more: one without a process goes with everything that does not run when somebody tidies up
+/// (`docker container prune`), and nobody else wants its name.
+async fn anew(engine: &Engine, request: &Request, sign: Sign) -> Option<Held> {
+    let stand = request.stands.iter().find(|stand| stand.sign == sign && sign == Sign::Clock)?;
+    timeout(PATIENCE, begin(engine, request, stand)).await.ok()?.ok()
 }
 
 /// What happened to a hold that does not stand any more.

@@ -1,7 +1,7 @@
 //! Who holds an environment, decided from what an engine says of a container.
 
 use lockstep::hold::{Found, Holder, Judgement, Sign, Stage, USUAL_LEASE, judge, pulse_at, since_pulse};
-use lockstep::store::who::{has_died, origin};
+use lockstep::store::who::{Fate, fate, origin};
 use lockstep::value::Span;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -58,7 +58,9 @@ fn a_pulse_that_is_a_time_says_how_long_a_holder_is_silent() {
     let ago = |seconds: i64, later: i64| since_pulse(pulse_at(seconds), seconds + later);
     let seconds = |seconds| Some(Span::seconds(seconds));
     for began in [0, 199_999, 1_795_896_000] {
-        assert_eq!([ago(began, 0), ago(began, 61), ago(began, 90_000)], [seconds(0), seconds(61), seconds(90_000)]);
+        for later in [0, 61, 90_000, 199_000] {
+            assert_eq!(ago(began, later), seconds(later.unsigned_abs()));
+        }
         assert_eq!(ago(began, -5), seconds(0), "a clock that was set back");
     }
     assert_eq!(since_pulse(0, 1_795_896_000), None, "it was never set");
@@ -71,23 +73,26 @@ fn a_process_that_has_ended_is_known_by_where_it_began() {
     let of = |process: u32, origin: &str| Holder { process, origin: origin.to_owned(), ..holder(Sign::Clock) };
     let here = origin();
     let own = std::process::id();
-    assert!(!has_died(&of(own, &here)), "this one lives");
+    assert_eq!(fate(&of(own, &here), true), Fate::Lives);
     let mut child = std::process::Command::new("/bin/true").spawn().expect("a program");
     let (space, _) = here.rsplit_once(' ').expect("a start");
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it was not waited for");
     let began = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)).expect("its start");
     let ended = of(child.id(), &format!("{space} {began}"));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !has_died(&ended) {
+    while fate(&ended, false) != Fate::Dead {
         assert!(std::time::Instant::now() < deadline, "one that nobody has waited for is dead");
     }
     child.wait().expect("it ends");
-    assert!(has_died(&ended), "nor is it there now");
-    assert!(has_died(&of(own, &format!("{space} 1"))), "another one has its id");
+    assert_eq!(fate(&ended, false), Fate::Dead, "nor is it there now");
+    assert_eq!(fate(&of(own, &format!("{space} 1")), false), Fate::Dead, "another one has its id");
     let elsewhere = space.replace("pid:", "pid:9");
-    for origin in ["", "1", &format!("{elsewhere} {began}"), "4f2c pid:[4026531836] 77"] {
-        assert!(!has_died(&of(child.id(), origin)), "{origin}: nobody knows");
+    for origin in ["", "1", &format!("{elsewhere} {began}"), "4f2c pid:[4026531836] time:[4026531834] 77"] {
+        assert_eq!(fate(&of(child.id(), origin), false), Fate::Unknown, "{origin}");
     }
+    assert_eq!(fate(&of(own, &format!("{elsewhere} {began}")), true), Fate::Unknown, "in another container");
+    let before = here.replace(here.split(' ').next().unwrap_or_default(), "4f2c");
+    assert_eq!(fate(&of(own, &before), true), Fate::Dead, "the machine was started since");
 }
 
 #[test]

@@ -70,6 +70,27 @@ fn rules_amount_to_commands() {
     assert_eq!(commands("-@all +@read -@dangerous"), commands("+get"), "what was not given is not taken");
     assert_eq!(commands("+@all +get"), commands("+@all"), "nothing comes to everything");
     assert_eq!(commands("+get -@all"), set(&[]));
+    // Exceptions either way round, and whole commands that end them; `ACL CAT dangerous` of 7.0 names parts alone.
+    assert_eq!(commands("+config -config|set"), set(&["config", "!config|set"]));
+    assert_eq!(commands("+@all -config +config|get"), set(&["@all", "!config", "config|get"]));
+    assert_eq!(commands("+@all -@dangerous +config"), set(&["@all", "!keys"]));
+    assert_eq!(commands("+config|get +config"), commands("+config"));
+    assert_eq!(commands("+@all -config|set -config"), commands("+@all -config"));
+    for (rules, command, allowed) in [
+        ("+config -config|set", "config|set", false),
+        ("+config -config|set", "config|get", true),
+        ("+@all -config +config|get", "config|get", true),
+        ("+@all -config +config|get", "config|set", false),
+        ("+@all -config +config|get", "config", true),
+        ("+@all -@dangerous +config", "config|set", true),
+        ("+@all -@dangerous", "config|set", false),
+        ("+@all -config", "config|set", false),
+        ("-@all +config|get", "config", true),
+        ("-@all +get", "config|get", false),
+        ("+@all", "flushall", true),
+    ] {
+        assert_eq!(acl::allows(&commands(rules), command), allowed, "{rules}: {command}");
+    }
     let named: BTreeSet<String> = acl::categories("-@all +@read -@Dangerous +@read +get").collect();
     assert_eq!(named, set(&["read", "dangerous"]));
 }

@@ -339,6 +339,17 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
         engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
         let next = take(alone("next", Span::default()), |_| ()).await.expect("its process has ended");
         assert!(next.instead_of.iter().any(|why| why.ends_with("its process has ended")), "{:?}", next.instead_of);
+        drop(next);
+        // Somebody who tidies up takes what does not run.
+        let clock = request("copy", Span::default(), &["/never-started"], Sign::Clock);
+        let held = take(clock, |_| ()).await.expect("it is free");
+        let lock = stack.name("live", "lock");
+        let first = stack.docker.identity(&lock);
+        stack.docker.remove_container(&lock);
+        until("the lock to be made again", || stack.docker.exists("containers", &lock).then_some(()));
+        assert_ne!(stack.docker.identity(&lock), first);
+        let fenced = engine.fenced(held.fence());
+        fenced.remove_network(&names.network("one")).await.expect("it is held all the time");
     });
     lock_is_gone(&stack);
 }
