@@ -45,6 +45,11 @@ pub fn read(root: &Path, findings: &mut Vec<Finding>) -> anyhow::Result<Inputs> 
     let mut names: Vec<String> = entries(&folder)?;
     names.sort();
     for file in names {
+        if let Some(stem) = file.strip_suffix(".yml").filter(|stem| *stem == "stack" || Name::parse(stem).is_some()) {
+            let message = format!("environments/{file} is not read: the files of a project end in `.yaml`");
+            let help = format!("rename it to {stem}.yaml, or move it elsewhere");
+            findings.push(Finding::warning("not-read", message).help(help));
+        }
         let Some(stem) = file.strip_suffix(".yaml").filter(|stem| *stem != "stack") else { continue };
         let shown = format!("environments/{file}");
         let Some(name) = Name::parse(stem) else {
