@@ -24,7 +24,8 @@ fn specs_templates_and_the_lock_are_read_and_nothing_else() {
         .with("templates/deep/er/b.tera", "b")
         .with("templates/README.md", "not read");
     let (inputs, findings) = read(&project);
-    assert_eq!(findings, Vec::<String>::new());
+    // What was meant to be read is named.
+    assert_eq!(findings, ["not-read: environments/staging.yml is not read: the files of a project end in `.yaml`"]);
     assert_eq!(inputs.environments.keys().map(Name::as_str).collect::<Vec<_>>(), ["staging"]);
     let own: Vec<&str> = inputs
         .templates
