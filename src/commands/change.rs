@@ -325,21 +325,34 @@ impl Change<'_> {
             }
         };
         let observed = session.observe_again(self.environment).await?;
-        let mut verification = parity::drift(Side { want: &session.desired, have: &observed });
-        let began = Instant::now();
         // An application that answered a moment ago and now asks for a moment more is no reason to go back.
-        while verification.is_of_health_alone() && began.elapsed() < ANSWERS_AGAIN && signals.heard().is_none() {
-            tokio::time::sleep(PAUSE).await;
-            if let Ok(observed) = session.observe_again(self.environment).await {
-                verification = parity::drift(Side { want: &session.desired, have: &observed });
-            }
-        }
+        let may_pass = |found: &Verification| found.is_of_health_alone() && signals.heard().is_none();
+        let verification = self.looked_at(session, &session.desired, observed, may_pass).await;
         if verification.findings.is_empty() {
             return Ok((walked.done, verification));
         }
         self.ui.status(text::verification(&verification, self.sources).trim_end());
         let message = format!("{} is not as it should be after the change", self.environment.name);
         Err(Failure::message(Kind::Error, message))
+    }
+
+    /// What was observed beside what it should be; looked at again for as long as what is found may pass by itself.
+    async fn looked_at(
+        &self,
+        session: &Session,
+        want: &Desired,
+        observed: Observed,
+        may_pass: impl Fn(&Verification) -> bool,
+    ) -> Verification {
+        let began = Instant::now();
+        let mut verification = parity::drift(Side { want, have: &observed });
+        while may_pass(&verification) && began.elapsed() < ANSWERS_AGAIN {
+            tokio::time::sleep(PAUSE).await;
+            if let Ok(observed) = session.observe_as(self.environment, want).await {
+                verification = parity::drift(Side { want, have: &observed });
+            }
+        }
+        verification
     }
 
     fn way<'w>(&'w self, session: &'w Session, recorder: &'w Recorder) -> Way<'w> {
@@ -386,15 +399,9 @@ impl Change<'_> {
                 break;
             }
             if plan.steps.is_empty() {
-                let mut verification = parity::drift(Side { want: before, have: &observed });
-                let began = Instant::now();
                 // What has just been started again takes a moment to answer.
-                while !verification.findings.is_empty() && began.elapsed() < ANSWERS_AGAIN {
-                    tokio::time::sleep(PAUSE).await;
-                    if let Ok(observed) = session.observe_as(self.environment, before).await {
-                        verification = parity::drift(Side { want: before, have: &observed });
-                    }
-                }
+                let may_pass = |found: &Verification| !found.findings.is_empty();
+                let verification = self.looked_at(session, before, observed, may_pass).await;
                 if verification.findings.is_empty() {
                     return undone(failure, &recorder.unsaved());
                 }

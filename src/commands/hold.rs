@@ -65,13 +65,7 @@ async fn hold(ui: &Ui, environment: &Environment, session: &Session, why: Why<'_
         lease: who::lease().unwrap_or(USUAL_LEASE),
         sign: Sign::Lines,
     };
-    let mut stands = stands(environment, session).await?;
-    // Nobody else wants a copy's name. What ends with its holder is not needed where whoever comes next sees the processes
-    // of this machine, and starting it would take as long as starting a service.
-    if environment.mark.is_some() && session.engine.is_here() {
-        let clock = stands.iter().find(|stand| !stand.sign.has_process()).cloned();
-        stands.splice(0..0, clock.map(|stand| Stand { sign: Sign::Clock, ..stand }));
-    }
+    let stands = stands(environment, session).await?;
     let (names, engine) = (session.names.clone(), session.engine.address.clone());
     let hold = take(Request { names, engine, holder, stands, wait: why.wait }, |line| ui.status(line)).await?;
     for other in &hold.instead_of {
@@ -135,8 +129,12 @@ async fn stands(environment: &Environment, session: &Session) -> Result<Vec<Stan
         found.push(Stand { image: image.clone(), words: words(&["cat"]), sign: Sign::Lines });
         any.get_or_insert(image);
     }
-    found.extend(any.map(|image| Stand { image, words: words(&["/never-started"]), sign: Sign::PulseAlone }));
-    Ok(found)
+    let alone = any.map(|image| Stand { image, words: words(&["/never-started"]), sign: Sign::PulseAlone });
+    // Nobody else wants a copy's name. What ends with its holder is not needed where whoever comes next sees the processes
+    // of this machine, and starting it would take as long as starting a service.
+    let is_copy_here = environment.mark.is_some() && session.engine.is_here();
+    let clock = alone.clone().filter(|_| is_copy_here).map(|stand| Stand { sign: Sign::Clock, ..stand });
+    Ok(clock.into_iter().chain(found).chain(alone).collect())
 }
 
 async fn missing(session: &Session, image: &str) -> Result<bool, Failure> {

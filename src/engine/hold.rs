@@ -148,7 +148,7 @@ impl Engine {
             (false, Some(true)) => Stage::Ended,
             (false, _) => Stage::Made,
         };
-        if found.ours && found.holder.sign == Sign::Clock {
+        if found.holder.sign == Sign::Clock {
             let now = self.clock().await?;
             let made = u64::try_from(now - found.made).ok().map(Span::seconds);
             // By a clock that was set back nobody knows how long it has been there.

@@ -20,9 +20,8 @@ impl Server {
         };
         let enabled: Vec<(&String, Vec<String>)> =
             users.iter().filter(|(_, user)| user.enabled).map(|(name, user)| (name, selectors(user))).collect();
-        let risky = RISKY.map(|category| format!("+@{category}"));
-        let rules = enabled.iter().flat_map(|(_, rules)| rules).chain(&risky).map(String::as_str);
-        let known = self.categories(rules).await?;
+        let named = enabled.iter().flat_map(|(_, rules)| rules).flat_map(|rules| acl::categories(rules));
+        let known = self.categories(named.chain(RISKY.map(str::to_owned))).await?;
         let risky: BTreeSet<String> =
             RISKY.iter().filter_map(|category| known.get(*category)).flatten().cloned().collect();
         let mut reach = BTreeMap::new();

@@ -157,7 +157,7 @@ impl Server {
             .filter(|(found, wanted)| found.as_str() != *wanted)
             .collect();
         let rules = differing.iter().flat_map(|(found, wanted)| [found.as_str(), *wanted]);
-        let known = self.categories(rules).await?;
+        let known = self.categories(rules.flat_map(acl::categories)).await?;
         for (found, wanted) in differing {
             if acl::commands(wanted, &known) == acl::commands(found, &known) {
                 wanted.clone_into(found);
@@ -166,12 +166,12 @@ impl Server {
         Ok(users)
     }
 
-    /// The commands of the categories in these rules, each asked for once and all at the same time (`ACL CAT`, since 6.0).
-    pub(super) async fn categories<'r>(
+    /// The commands of these categories, each asked for once and all at the same time (`ACL CAT`, since 6.0).
+    pub(super) async fn categories(
         &self,
-        rules: impl Iterator<Item = &'r str>,
+        names: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<acl::Categories, ServerError> {
-        let names: BTreeSet<String> = rules.flat_map(acl::categories).collect();
+        let names: BTreeSet<String> = names.into_iter().map(Into::into).collect();
         let asked = names.into_iter().map(|name| async move {
             let commands = self.ask::<Vec<String>>(::redis::cmd("ACL").arg("CAT").arg(&name)).await?;
             Ok::<_, ServerError>((name, commands.into_iter().map(|command| command.to_ascii_lowercase()).collect()))

@@ -490,7 +490,7 @@ async fn keep(
 /// Makes a copy's lock once more: one without a process goes with everything that does not run when somebody tidies up
 /// (`docker container prune`), and nobody else wants its name.
 async fn anew(engine: &Engine, request: &Request, sign: Sign) -> Option<Held> {
-    let stand = request.stands.iter().find(|stand| stand.sign == sign && sign == Sign::Clock)?;
+    let stand = request.stands.iter().find(|stand| stand.sign == Sign::Clock).filter(|_| sign == Sign::Clock)?;
     timeout(PATIENCE, begin(engine, request, stand)).await.ok()?.ok()
 }
 

@@ -437,17 +437,19 @@ async fn ended_since(engine: &Engine, seen: &Seen) -> bool {
 async fn health(seen: &Seen, want: &Desired) -> Option<state::Server> {
     let facts = want.service(&seen.id.name)?;
     let Readiness::Http { path, port } = &facts.ready else { return None };
-    let look = || async {
-        match seen.address {
-            Some(ip) => http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5)).await,
-            None => Err("it has no address on its network".to_owned()),
+    let answer = match seen.address {
+        Some(ip) => {
+            let look = || http::get(SocketAddr::new(ip, *port), path, Duration::from_secs(5));
+            match look().await {
+                Ok(status @ ..400) => Ok(status),
+                _ => {
+                    tokio::time::sleep(ANOTHER_LOOK).await;
+                    look().await
+                }
+            }
         }
+        None => Err("it has no address on its network".to_owned()),
     };
-    let mut answer = look().await;
-    if seen.address.is_some() && !matches!(answer, Ok(..400)) {
-        tokio::time::sleep(ANOTHER_LOOK).await;
-        answer = look().await;
-    }
     let answer = match answer {
         Ok(status) => Value::text(format!("status {status}")),
         Err(why) => Value::Unknown(why),

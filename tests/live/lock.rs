@@ -340,6 +340,13 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
         let next = take(alone("next", Span::default()), |_| ()).await.expect("its process has ended");
         assert!(next.instead_of.iter().any(|why| why.ends_with("its process has ended")), "{:?}", next.instead_of);
         drop(next);
+        // One whose process is seen to live holds it, whatever keeps its signs from the engine.
+        left.process = std::process::id();
+        left.lease = Span::seconds(1);
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        let refused = take(alone("next", Span::seconds(5)), |_| ()).await.expect_err("it is held");
+        assert!(refused.to_string().contains("left, since"), "{refused}");
+        stack.docker.remove_container(&stack.name("live", "lock"));
         // Somebody who tidies up takes what does not run.
         let clock = request("copy", Span::default(), &["/never-started"], Sign::Clock);
         let held = take(clock, |_| ()).await.expect("it is free");
