@@ -99,9 +99,33 @@ impl Engine {
 
     /// What has the name of the environment's hold; `None` when nothing has.
     pub async fn find_hold(&self, names: &Names) -> Result<Option<Found>, EngineError> {
+        let mut denied = None;
+        loop {
+            let Some(mut found) = self.listed_hold(names).await? else { return Ok(None) };
+            if found.stage != Stage::Ended && found.ours {
+                match tokio::time::timeout(BUSY, self.look_closer(&mut found)).await {
+                    // What is gone is not listed again. What is being made is listed before it is known by its id: the
+                    // daemon shows a container once its settings are kept, and registers it later (Docker 20.10).
+                    Ok(Err(error)) if error.is_not_found() && denied.as_ref() != Some(&found.id) => {
+                        denied = Some(found.id);
+                        continue;
+                    }
+                    Ok(Err(error)) if error.is_not_found() => found.busy = true,
+                    // Between being listed and being asked for its log it has begun to go.
+                    Ok(Err(EngineError::Conflict(_))) => found.stage = Stage::Ended,
+                    Ok(looked) => looked?,
+                    // It is being started, or removed; either way it is somebody's for now.
+                    Err(_elapsed) => found.busy = true,
+                }
+            }
+            return Ok(Some(found));
+        }
+    }
+
+    /// The same as far as the list tells, which is answered at once, whatever the engine is doing with the container.
+    async fn listed_hold(&self, names: &Names) -> Result<Option<Found>, EngineError> {
         let name = names.container(hold::CONTAINER);
         let filters = HashMap::from([("name".to_owned(), vec![format!("^/?{name}$")])]);
-        // The list is answered at once, whatever the engine is doing with the container.
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = self.docker().list_containers(Some(options)).await?;
         let of_name = |summary: &ContainerSummary| {
@@ -124,15 +148,6 @@ impl Engine {
         use ContainerSummaryStateEnum as State;
         if matches!(summary.state, Some(State::EXITED | State::REMOVING | State::DEAD)) {
             found.stage = Stage::Ended;
-        } else if found.ours {
-            match tokio::time::timeout(BUSY, self.look_closer(&mut found)).await {
-                Ok(Err(error)) if error.is_not_found() => return Ok(None),
-                // Between being listed and being asked for its log it has begun to go.
-                Ok(Err(EngineError::Conflict(_))) => found.stage = Stage::Ended,
-                Ok(looked) => looked?,
-                // It is being started, or removed; either way it is somebody's for now.
-                Err(_elapsed) => found.busy = true,
-            }
         }
         Ok(Some(found))
     }

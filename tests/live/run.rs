@@ -1,6 +1,6 @@
 //! A copy of the stack for one command: the command gets it, and nothing of it is left, however either ends.
 
-use crate::support::{Redis, Running, Scenario, docker, project, until};
+use crate::support::{At, Fault, Proxy, Redis, Running, Scenario, docker, project, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -50,8 +50,9 @@ fn the_next_run_leaves_nothing(stack: &Scenario, planted: &BTreeSet<String>, whe
 }
 
 /// What the command of a run wrote into a file, once it is there whole.
-fn told(stack: &Scenario, file: &str) -> Vec<String> {
-    until("the command to begin", || {
+#[track_caller]
+fn told(stack: &Scenario, running: &Running<'_>, file: &str) -> Vec<String> {
+    running.until("the command to begin", || {
         let text = fs::read_to_string(stack.path(file)).ok().filter(|text| text.ends_with('\n'))?;
         Some(text.split_whitespace().map(str::to_owned).collect())
     })
@@ -135,7 +136,7 @@ fn a_command_gets_the_stack_and_its_code_and_output_are_those_of_the_run() {
         format!("{}; echo \"only this\"; echo \"$REDIS_URL\" > url; echo \"$SITE\" > site; exit 7", waiting("a"));
     let arguments = ["run", "live", "--artifacts", artifacts.to_str().expect("text"), "--", "/bin/sh", "-c", &script];
     let running = stack.start(&arguments, None);
-    let told = told(&stack, "a");
+    let told = told(&stack, &running, "a");
     let [_, name, web, cache] = &told[..] else { panic!("{told:?}") };
     assert!(name.starts_with("live-") && name.len() == 11, "{name}");
     assert!(page(web, "/healthz").starts_with("HTTP/1.1 200"), "the site answers at {web}");
@@ -189,7 +190,7 @@ fn copies_of_two_checkouts_run_side_by_side_and_what_a_killed_run_leaves_goes_wi
     let (script_one, script_other) = (waiting("one"), waiting("other"));
     let killed = one.start(&["run", "live", "--", "/bin/sh", "-c", &script_one], None);
     let lives = other.start(&["run", "live", "--", "/bin/sh", "-c", &script_other], None);
-    let (of_one, of_other) = (told(&one, "one"), told(&other, "other"));
+    let (of_one, of_other) = (told(&one, &killed, "one"), told(&other, &lives, "other"));
     assert_ne!(of_one[1], of_other[1], "names");
     assert_ne!(of_one[2], of_other[2], "ports");
     for address in [&of_one[2], &of_other[2]] {
@@ -214,12 +215,30 @@ fn a_signal_goes_on_to_the_command_and_a_command_that_a_signal_ends_says_so() {
     let stack = Scenario::with("run_signal", redis_only);
     let script = format!("trap 'echo stopped; exit 0' TERM; {}", waiting("a"));
     let running = stack.start(&["run", "live", "--", "/bin/sh", "-c", &script], None);
-    told(&stack, "a");
+    told(&stack, &running, "a");
     running.signal(Signal::TERM);
     let ran = running.finish().exits(143);
     assert_eq!(ran.stdout, "stopped\n", "the command heard it: {ran}");
     stack.run(&["run", "live", "--", "/bin/sh", "-c", "kill -9 $$"]).exits(137);
     stack.run(&["run", "live", "--", "/no/such/command"]).exits(2).says("could not run `/no/such/command`");
+    assert_eq!(all(&stack), BTreeSet::new());
+}
+
+/// An engine that makes a container lists it before it knows it by its id.
+#[test]
+fn a_copy_whose_lock_is_listed_and_not_known_yet_is_left_alone() {
+    let stack = Scenario::with("run_listed", redis_only);
+    let running = stack.start(&["run", "live", "--", "/bin/sh", "-c", &waiting("a")], None);
+    let copy = told(&stack, &running, "a")[1].clone();
+    let there = all(&stack);
+    let id = stack.docker.inspect(&stack.name(&copy, "lock"));
+    let proxy = Proxy::start();
+    proxy.arm(At::Matching("GET", format!("/containers/{}/json", docker::text(&id, "/Id"))), Fault::Deny);
+    stack.run_through(&proxy, &["run", "live", "--", "/bin/sh", "-c", "exit 0"]).ok();
+    assert!(proxy.hit().is_some(), "it was asked for");
+    assert_eq!(all(&stack), there);
+    stack.write("a.end", "");
+    running.finish().ok();
     assert_eq!(all(&stack), BTreeSet::new());
 }
 
@@ -288,10 +307,10 @@ fn a_redis_begins_with_its_seed() {
     let snapshot = format!("cache={newer}");
     let other = waiting("snapshot");
     let of_snapshot = stack.start(&["run", "live", "--seed", &snapshot, "--", "/bin/sh", "-c", &other], None);
-    let mut redis = redis_of(&stack, &told(&stack, "lines")[3]);
+    let mut redis = redis_of(&stack, &told(&stack, &of_lines, "lines")[3]);
     assert_eq!(redis.ask::<String>(&["GET", "page:1"]), "one");
     assert_eq!(redis.ask::<String>(&["ZSCORE", "top", "a"]), "1.5");
-    let mut redis = redis_of(&stack, &told(&stack, "snapshot")[3]);
+    let mut redis = redis_of(&stack, &told(&stack, &of_snapshot, "snapshot")[3]);
     assert!(redis.ask::<u64>(&["DBSIZE"]) > 1, "the keys of the snapshot");
     assert_eq!(redis.ask::<u64>(&["EXISTS", "page:1"]), 0, "and not those of the spec's seed");
     for file in ["lines.end", "snapshot.end"] {
@@ -309,7 +328,7 @@ fn a_redis_begins_with_its_seed() {
     let seed = format!("cache=backup:{id}");
     let script = waiting("backup");
     let of_backup = stack.start(&["run", "live", "--seed", &seed, "--", "/bin/sh", "-c", &script], None);
-    redis_of(&stack, &told(&stack, "backup")[3]).holds(30);
+    redis_of(&stack, &told(&stack, &of_backup, "backup")[3]).holds(30);
     stack.write("backup.end", "");
     of_backup.finish().ok();
     stack.edit_file("environments/live.yaml", "values", "protected: true\nvalues");
@@ -343,7 +362,7 @@ fn kill(stack: &Scenario, running: &Running<'_>, file: &str, dice: &mut Dice) {
     let signal =
         [Signal::KILL, Signal::KILL, Signal::TERM, Signal::INT][usize::try_from(dice.below(4)).expect("small")];
     if dice.below(4) == 0 {
-        let process = told(stack, file)[0].parse().ok().and_then(Pid::from_raw).expect("a process");
+        let process = told(stack, running, file)[0].parse().ok().and_then(Pid::from_raw).expect("a process");
         let _ = kill_process(process, signal);
     } else {
         thread::sleep(after);

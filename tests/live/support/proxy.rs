@@ -43,6 +43,8 @@ pub enum Fault {
     HoldReply,
     /// The engine never hears of it, and lockstep is told that it failed.
     Refuse,
+    /// The engine never hears of it, and lockstep is told that there is no such thing.
+    Deny,
     /// The engine never hears of it, and lockstep hears nothing for as long as it waits.
     Hang,
     /// SIGTERM to lockstep while it asks; the engine does it and answers.
@@ -218,11 +220,12 @@ impl Shared {
                     self.signal(Signal::KILL);
                     return Ok(());
                 }
-                Some(Fault::Refuse) => {
+                Some(Fault::Refuse | Fault::Deny) => {
                     let text = r#"{"message":"refused by the test"}"#;
+                    let status = if fault == Some(Fault::Deny) { "404 Not Found" } else { "500 Internal Server Error" };
                     write!(
                         client,
-                        "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n\
+                        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
                          Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
                         text.len()
                     )?;

@@ -3,7 +3,7 @@
 use super::docker::{self, Docker};
 use super::{Proxy, Redis, project, until};
 use lockstep::value::Digest;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(900);
 /// For a site that misses its cache to find it again.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// Lines of what lockstep wrote that a failed test shows.
+const LAST_WORDS: usize = 60;
 
 pub struct Scenario {
     pub stack: String,
@@ -343,7 +345,11 @@ impl Scenario {
                 let _ = fs::write(folder.join(format!("{name}.log")), self.docker.logs(name));
             }
         }
-        eprintln!("commands, inspections and logs are kept in {}", folder.display());
+        // Where the folder is out of reach, the last words have to do.
+        let said = self.said();
+        let last: Vec<&str> = said.lines().rev().take(LAST_WORDS).collect();
+        eprintln!("--- last words\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        eprintln!("--- commands, inspections and logs are kept in {}", folder.display());
     }
 }
 
@@ -450,10 +456,33 @@ impl Running<'_> {
         kill_process(process, signal).expect("lockstep still runs");
     }
 
+    /// Waits for something that cannot come once this run has ended.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let process = Pid::from_raw(self.child.id().cast_signed()).expect("a process id");
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        until(what, || {
+            // Before the look: what it did last is seen, once it has been read.
+            if waitid(WaitId::Pid(process), options).is_ok_and(|status| status.is_some()) {
+                thread::sleep(Duration::from_secs(2));
+                let found = look();
+                assert!(found.is_some(), "{what}, and the run has ended: {}", self.so_far());
+                return found;
+            }
+            look()
+        })
+    }
+
     /// Waits until standard error says this.
     #[track_caller]
     pub fn says(&self, text: &str) {
-        until(&format!("standard error to say `{text}`"), || self.stderr.so_far().contains(text).then_some(()));
+        self.until(&format!("standard error to say `{text}`"), || self.stderr.so_far().contains(text).then_some(()));
+    }
+
+    fn so_far(&self) -> String {
+        let (arguments, seconds) = (&self.arguments, self.began.elapsed().as_secs_f64());
+        let (stdout, stderr) = (self.stdout.so_far(), self.stderr.so_far());
+        format!("$ lockstep {arguments}  (so far, {seconds:.2} s)\n{stdout}--- stderr\n{stderr}")
     }
 
     /// Waits for its end; whoever takes far too long is killed, and the test fails.
@@ -481,6 +510,9 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        if thread::panicking() && !self.arguments.is_empty() {
+            lock(&self.scenario.log).push_str(&format!("{}\n", self.so_far()));
+        }
         // Of a test that has failed nothing may go on making things.
         let _ = self.child.kill();
         let _ = self.child.wait();
