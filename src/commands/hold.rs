@@ -138,6 +138,9 @@ async fn stands(environment: &Environment, session: &Session) -> Result<Vec<Stan
 }
 
 async fn missing(session: &Session, image: &str) -> Result<bool, Failure> {
+    if session.observed.images.contains(image) {
+        return Ok(false);
+    }
     let found = session.engine.image(image).await.map_err(|error| engine_failure(&session.engine.address, &error))?;
     Ok(found.is_none())
 }

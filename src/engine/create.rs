@@ -131,8 +131,15 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The container that stands for a hold: hardened like every other, without a network, and gone with its process.
-pub(crate) fn hold(names: &Names, image: &str, words: &[String], holder: &Holder) -> ContainerCreateBody {
+/// The container that stands for a hold: hardened like every other, without a network, and gone with its process. `pulse`
+/// is the first that it has.
+pub(crate) fn hold(
+    names: &Names,
+    image: &str,
+    words: &[String],
+    holder: &Holder,
+    pulse: Option<i64>,
+) -> ContainerCreateBody {
     let container = Container {
         entrypoint: Some(words.iter().take(1).cloned().collect()),
         command: Some(words.iter().skip(1).cloned().collect()),
@@ -146,7 +153,11 @@ pub(crate) fn hold(names: &Names, image: &str, words: &[String], holder: &Holder
     let mut labels = names.labels(&id, hold::ROLE);
     labels.extend(holder.labels());
     let (body, _) = body(names, &id, &container, None);
-    let host = body.host_config.map(|host| HostConfig { auto_remove: Some(holder.sign.has_process()), ..host });
+    let host = body.host_config.map(|host| HostConfig {
+        auto_remove: Some(holder.sign.has_process()),
+        cpu_shares: pulse.or(host.cpu_shares),
+        ..host
+    });
     ContainerCreateBody {
         labels: Some(labels),
         open_stdin: Some(true),

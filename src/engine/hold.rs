@@ -52,18 +52,19 @@ impl Line {
 }
 
 impl Engine {
-    /// Makes the container of a hold, not started; [`EngineError::Conflict`] when there is one. Its id.
+    /// Makes the container of a hold, not started, with a first pulse; [`EngineError::Conflict`] when there is one. Its id.
     pub async fn make_hold(
         &self,
         names: &Names,
         image: &str,
         words: &[String],
         holder: &Holder,
+        pulse: Option<i64>,
     ) -> Result<String, EngineError> {
         self.permit().await?;
         let name = names.container(hold::CONTAINER);
         let options = query::CreateContainerOptionsBuilder::default().name(&name).build();
-        Ok(self.docker().create_container(Some(options), create::hold(names, image, words, holder)).await?.id)
+        Ok(self.docker().create_container(Some(options), create::hold(names, image, words, holder, pulse)).await?.id)
     }
 
     /// Connects to the process of a hold, also before it is started.

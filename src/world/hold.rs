@@ -365,7 +365,8 @@ enum Begun {
 
 async fn begin(engine: &Engine, request: &Request, stand: &Stand) -> Result<Held, Begun> {
     let holder = Holder { sign: stand.sign, ..request.holder.clone() };
-    let id = match engine.make_hold(&request.names, &stand.image, &stand.words, &holder).await {
+    let pulse = (stand.sign == Sign::Clock).then(|| hold::pulse_at(now().as_second()));
+    let id = match engine.make_hold(&request.names, &stand.image, &stand.words, &holder, pulse).await {
         Ok(id) => id,
         Err(EngineError::Conflict(_)) => return Err(Begun::Taken),
         // The image has gone since it was looked for.
@@ -374,19 +375,12 @@ async fn begin(engine: &Engine, request: &Request, stand: &Stand) -> Result<Held
         Err(error) => return Err(Begun::Failed(error)),
     };
     let since = since_boot();
-    if stand.sign == Sign::Clock {
+    if let Some(pulse) = pulse {
         // An engine without a processor controller takes the number and forgets it.
-        let pulse = hold::pulse_at(now().as_second());
-        let kept = async {
-            engine.pulse(&id, pulse).await?;
-            Ok::<_, EngineError>(engine.pulse_of(&id).await? == pulse)
-        };
-        match kept.await {
-            Ok(true) => {}
-            unkept => {
-                let _ = timeout(REMOVAL, engine.kill_container(&id)).await;
-                return Err(unkept.map_or_else(Begun::Failed, |_forgotten| Begun::Unfit));
-            }
+        let kept = engine.pulse_of(&id).await.map(|kept| kept == pulse);
+        if !matches!(kept, Ok(true)) {
+            let _ = timeout(REMOVAL, engine.kill_container(&id)).await;
+            return Err(kept.map_or_else(Begun::Failed, |_forgotten| Begun::Unfit));
         }
     }
     if !stand.sign.has_process() {

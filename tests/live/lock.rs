@@ -326,7 +326,7 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
         let words = ["/never-started".to_owned()];
         let mut left = alone("left", Span::default()).holder;
         left.sign = Sign::Clock;
-        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left, None).await.expect("it is free");
         let began = Instant::now();
         let next = take(alone("next", Span::seconds(300)), |_| ()).await.expect("it is silent");
         assert!(next.instead_of.iter().any(|why| why.contains("left: silent for ")), "{:?}", next.instead_of);
@@ -336,14 +336,14 @@ fn a_lock_without_a_process_is_kept_by_its_pulse_and_left_when_that_stops() {
         dead.wait().expect("it ends");
         left.process = dead.id();
         left.origin = origin();
-        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left, None).await.expect("it is free");
         let next = take(alone("next", Span::default()), |_| ()).await.expect("its process has ended");
         assert!(next.instead_of.iter().any(|why| why.ends_with("its process has ended")), "{:?}", next.instead_of);
         drop(next);
         // One whose process is seen to live holds it, whatever keeps its signs from the engine.
         left.process = std::process::id();
         left.lease = Span::seconds(1);
-        engine.make_hold(&names, "alphanode/site:1.0", &words, &left).await.expect("it is free");
+        engine.make_hold(&names, "alphanode/site:1.0", &words, &left, None).await.expect("it is free");
         let refused = take(alone("next", Span::seconds(5)), |_| ()).await.expect_err("it is held");
         assert!(refused.to_string().contains("left, since"), "{refused}");
         stack.docker.remove_container(&stack.name("live", "lock"));
