@@ -23,14 +23,6 @@ pub enum Write<'a> {
     Data { volume: &'a str, owner: (u32, u32) },
 }
 
-impl Write<'_> {
-    pub fn volume(&self) -> &str {
-        match self {
-            Write::Files { volume, .. } | Write::Data { volume, .. } => volume,
-        }
-    }
-}
-
 /// The archive to unpack at `/` of the container that mounts the volumes.
 pub fn pack(writes: &[Write<'_>], revision: &str) -> io::Result<Vec<u8>> {
     let mut tar = Builder::new(Vec::new());

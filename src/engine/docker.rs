@@ -484,23 +484,25 @@ impl Engine {
         Ok(self.docker.update_container(name, create::update(container)).await?)
     }
 
-    /// Unpacks an archive of files of volumes, through a container that mounts them under `/v` (files) and `/d` (data).
-    pub async fn write_files(&self, name: &str, tar: Vec<u8>) -> Result<(), EngineError> {
+    /// Writes files into volumes, through a container that mounts them under `/v` (files) and `/d` (data).
+    pub async fn write_files(
+        &self,
+        name: &str,
+        writes: &[archive::Write<'_>],
+        revision: &str,
+    ) -> Result<(), EngineError> {
         self.permit().await?;
+        let tar = archive::pack(writes, revision)
+            .map_err(|error| EngineError::Refused { status: 0, message: error.to_string() })?;
         let options = query::UploadToContainerOptionsBuilder::default().path("/").build();
         Ok(self.docker.upload_to_container(name, Some(options), bollard::body_full(tar.into())).await?)
     }
 
-    /// Where those of an environment's volumes lie on this machine that are `meant` by their labels, out of all volumes that the
-    /// engine listed, each with what it is called in the environment. `None` where they are not to be had here.
-    pub fn homes(
-        &self,
-        names: &Names,
-        listed: &[bollard::models::Volume],
-        meant: fn(&HashMap<String, String>) -> bool,
-    ) -> Option<Vec<(String, PathBuf)>> {
+    /// Where an environment's volumes of files lie on this machine, out of all volumes that the engine listed, each with what it
+    /// is called in the environment. `None` where they are not to be had here.
+    pub fn homes(&self, names: &Names, listed: &[bollard::models::Volume]) -> Option<Vec<(String, PathBuf)>> {
         let mut found = Vec::new();
-        for volume in listed.iter().filter(|volume| meant(&volume.labels)) {
+        for volume in listed.iter().filter(|volume| inspect::is_files(&volume.labels)) {
             let Some(id) = names.claimed(&volume.labels).filter(|id| names.of(id) == volume.name) else { continue };
             // A driver of others may have it anywhere, and one with options is only there while it is mounted.
             if volume.driver != "local" || !volume.options.is_empty() {

@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Nothing that lockstep writes lies deeper.
 const DEEPEST: usize = 32;
@@ -16,48 +16,14 @@ const DEEPEST: usize = 32;
 pub fn read(volumes: &[(String, PathBuf)], most: u64) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, home) in volumes {
-        of_root(home)?;
+        // Under user namespaces it would say other owners than the engine does: its folders are not root's there.
+        let above = home.parent().map(fs::symlink_metadata).transpose()?;
+        if above.is_none_or(|above| above.uid() != 0) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         fold(&mut tar, home, &format!("v/{name}"), (most, DEEPEST))?;
     }
     tar.into_inner()
-}
-
-/// Unpacks an archive, such as the engine would take at `/` of that container, into volumes that are new: nothing lies in them
-/// yet that could lead elsewhere, and nobody works on them. An error says no more than that the engine has to be asked to,
-/// which replaces whatever was written until then.
-pub fn fill(volumes: &[(String, PathBuf)], tar: &[u8]) -> io::Result<()> {
-    for (_, home) in volumes {
-        of_root(home)?;
-        if !fs::symlink_metadata(home)?.is_dir() || fs::read_dir(home)?.next().is_some() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-    }
-    let mut archive = tar::Archive::new(tar);
-    archive.set_preserve_ownerships(true);
-    archive.set_preserve_permissions(true);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        // `v/NAME/...` and `d/NAME/...`.
-        let mut parts = path.components();
-        let (_kind, name) = (parts.next(), parts.next());
-        let home = volumes.iter().find(|(of, _)| name == Some(Component::Normal(of.as_ref())));
-        let (_, home) = home.ok_or(io::ErrorKind::Unsupported)?;
-        if !parts.clone().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        entry.unpack(home.join(parts.as_path()))?;
-    }
-    Ok(())
-}
-
-/// Under user namespaces owners on disk are others than those that the engine tells: the folder above is not root's there.
-fn of_root(home: &Path) -> io::Result<()> {
-    let above = home.parent().map(fs::symlink_metadata).transpose()?;
-    match above {
-        Some(above) if above.uid() == 0 => Ok(()),
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
 }
 
 fn fold(tar: &mut tar::Builder<Vec<u8>>, folder: &Path, name: &str, (most, deeper): (u64, usize)) -> io::Result<()> {

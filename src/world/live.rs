@@ -17,7 +17,6 @@ use crate::value::{Digest, Name, ResourceId, ResourceKind, Secret, Span, bytes};
 use crate::world::World;
 use crate::world::capture::{Archive, BackupRequest, capture, noted, take_backup, write_copy};
 use crate::world::drill;
-use crate::world::files;
 use crate::world::handover::{self, Handover, Refill};
 use crate::world::log;
 use crate::world::ready::{self, redis_address};
@@ -245,12 +244,7 @@ impl Live<'_> {
         let revision = store::random_hex::<8>().map_err(|error| Failure::new(Kind::Error, error))?;
         let revision = format!("{}-{revision}", store::now().as_second());
         let carrier = self.names.container(FILES);
-        let all_new = volumes.iter().all(|name| self.observed.state.volume(name).is_none());
-        let written = match all_new {
-            true => files::write_first(self.engine, &self.names, &carrier, &writes, &revision).await,
-            false => files::write(self.engine, &carrier, &writes, &revision).await,
-        };
-        written.map_err(|error| self.failed(step, error))?;
+        self.engine.write_files(&carrier, &writes, &revision).await.map_err(|error| self.failed(step, error))?;
         Ok("written".to_owned())
     }
 
@@ -284,7 +278,7 @@ impl Live<'_> {
         let Some(Volume::Files { files }) = self.observed.state.volume(&volume) else { return failure };
         let write = Write::Files { volume: &volume, files, stale: &[] };
         let revision = format!("{}-put-back", store::now().as_millisecond());
-        match files::write(self.engine, &self.names.container(FILES), &[write], &revision).await {
+        match self.engine.write_files(&self.names.container(FILES), &[write], &revision).await {
             Ok(()) => failure.help("its users are as they were, and so is the file that it starts from"),
             Err(error) => failure.help(format!("the file that it starts from holds the refused users: {error}")),
         }

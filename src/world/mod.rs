@@ -4,7 +4,6 @@ pub mod audit;
 pub mod capture;
 pub mod drill;
 pub mod ephemeral;
-mod files;
 pub mod fixture;
 pub mod handover;
 pub mod hold;

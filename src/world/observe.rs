@@ -207,7 +207,7 @@ pub async fn report(engine: &Engine, names: &Names, environment: Option<&Environ
     let (volumes, networks) = (volumes?, networks?);
     let files = match files {
         Some(files) => files,
-        None => match here(engine.homes(names, &volumes, inspect::is_files)).await {
+        None => match here(engine.homes(names, &volumes)).await {
             Some(tar) => Ok(tar),
             None => engine.read_files(&carrier, "/v").await,
         },

@@ -15,7 +15,6 @@ use crate::redis;
 use crate::state::{Container, Mount, Observed, Role, Volume};
 use crate::store::repository::Repository;
 use crate::value::{Digest, Name, ResourceId};
-use crate::world::files;
 use crate::world::ready;
 use crate::world::restore::Origin;
 use crate::world::seed::{Seed, Source, pieces};
@@ -134,7 +133,7 @@ impl Rehearsal<'_> {
                 Volume::Data { owner } => Write::Data { volume: name, owner: *owner },
             })
             .collect();
-        files::write_first(self.engine, names, &names.of(&id), &writes, "rehearsal").await.map_err(failed)?;
+        self.engine.write_files(&names.of(&id), &writes, "rehearsal").await.map_err(failed)?;
         let mut seeded = BTreeMap::new();
         for (name, container) in containers.iter().filter(|(_, container)| container.role == Role::Redis) {
             if let Some(keys) = self.seed(names, name, container).await? {

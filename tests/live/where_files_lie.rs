@@ -1,6 +1,6 @@
 //! Files in volumes are read where they lie, if the engine runs beside us, and through the engine otherwise. Both say the same.
 
-use crate::support::{Engine, Proxy, Scenario, docker, project};
+use crate::support::{Engine, Proxy, Scenario, project};
 use serde_json::Value;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -45,7 +45,7 @@ fn both_ways_to_read_them_say_the_same_whatever_was_done_to_them() {
     let stack = Scenario::with("files_lie", project::small);
     stack.apply("live");
     let forwarder = Proxy::start();
-    let engine = format!("unix://{}", docker::SOCKET);
+    let engine = format!("unix://{}", crate::support::docker::SOCKET);
     let carrier = stack.name("live", "files");
     let docker = &stack.docker;
     let folder = "/v/cache.etc.redis";
@@ -88,57 +88,6 @@ fn both_ways_to_read_them_say_the_same_whatever_was_done_to_them() {
     std::fs::remove_dir_all(format!("{home}/d")).expect("folders");
     docker.put_link(&carrier, folder, "current", "r/nowhere");
     same("no revision in force", false);
-}
-
-/// What lies in the volumes of an environment: kind, mode, owner, size and target of everything, and what it holds.
-fn lying(stack: &Scenario, environment: &str) -> Vec<String> {
-    let volumes = stack.docker.labelled(docker::ENVIRONMENT, environment);
-    let ours: Vec<&str> = volumes.iter().filter_map(|object| object.strip_prefix("volume ")).collect();
-    let mut all = Vec::new();
-    for volume in ours.into_iter().filter(|volume| volume.starts_with(&stack.name(environment, ""))) {
-        let report = stack.docker.get(&format!("/volumes/{volume}"));
-        let script = "find . -printf '%p %y %m %U:%G %l\\n'; find . -type f -exec sha256sum {} +";
-        let found = Command::new("sh").args(["-c", script]).current_dir(docker::text(&report, "/Mountpoint")).output();
-        let found = String::from_utf8(found.expect("find").stdout).expect("text");
-        let short = volume.replace(&stack.name(environment, ""), "");
-        let revision = found.lines().find_map(|line| line.split_once(" l 777 0:0 r/")).map(|(_, name)| name.to_owned());
-        let plain = revision.map_or(found.clone(), |revision| found.replace(&revision, "REVISION"));
-        all.extend(plain.lines().map(|line| format!("{short} {line}")));
-    }
-    all.sort();
-    all
-}
-
-#[test]
-fn both_ways_to_write_the_first_files_write_the_same() {
-    let stack = Scenario::with("files_first", project::small);
-    stack.environment("there", "");
-    for name in ["live", "there"] {
-        stack.secrets(name, "one password", "another one");
-    }
-    let wrote = |began: &str, environment: &str| {
-        let events = stack.docker.events(began, &now());
-        let ours = stack.name(environment, "");
-        events.lines().any(|event| event.contains("extract-to-dir") && event.contains(&ours))
-    };
-    let began = now();
-    stack.apply("live");
-    assert!(!wrote(&began, "live"), "an engine that runs beside us is asked to write");
-    let forwarder = Proxy::start();
-    stack.run_through(&forwarder, &["apply", "there"]).ok();
-    assert!(wrote(&began, "there"), "what is asked through a forwarder may be on another machine");
-    let (here, there) = (lying(&stack, "live"), lying(&stack, "there"));
-    // The one password that is made anew for each, and what a server writes.
-    let same = |lines: &[String]| {
-        let own = ["/lockstep.password", "/users.acl", "cache.data "];
-        let is_own = |line: &str| line.contains("  ./") && own.iter().any(|own| line.contains(own));
-        lines.iter().filter(|line| !is_own(line)).cloned().collect::<Vec<_>>()
-    };
-    assert!(here.iter().any(|line| line.contains("cache.etc.redis ./r/REVISION/redis.conf f 440 999:")), "{here:#?}");
-    assert_eq!(same(&here), same(&there));
-    for environment in ["live", "there"] {
-        stack.is_right(environment);
-    }
 }
 
 #[test]
