@@ -18,6 +18,7 @@ use crate::project::Project;
 use crate::store;
 use crate::store::repository::Repository;
 use crate::store::turns::Turn;
+use crate::store::who;
 use crate::ui::progress::Progress;
 use crate::ui::{Ui, text};
 use crate::value::{Digest, Name, Secret, Sources, Span};
@@ -123,7 +124,7 @@ impl<'a> Copied<'a> {
                     *until.insert(Until::Time(now.saturating_add(seconds)))
                 }
             };
-            environment.mark = Some(Mark { base: base.name.clone(), until });
+            environment.mark = Some(Mark { base: base.name.clone(), until, maker: who::maker() });
             session.names.mark.clone_from(&environment.mark);
             let why = Why { verb: wanted.verb, reason: "", wait: Span::default() };
             match session.take_as_read(ui, &environment, why).await {

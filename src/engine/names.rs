@@ -17,6 +17,8 @@ pub const ROLE: &str = "dev.lockstep.role";
 /// On what exists for a while alone: the environment that it is a copy of, and until when, which cannot change either.
 pub const EPHEMERAL: &str = "dev.lockstep.ephemeral";
 pub const UNTIL: &str = "dev.lockstep.until";
+/// The process that made it. While that is seen to live, it is nobody else's to take away.
+pub const MAKER: &str = "dev.lockstep.maker";
 
 /// In place of a time, where it goes with whoever holds it.
 const WITH_HOLDER: &str = "holder";
@@ -112,6 +114,7 @@ impl Names {
         if let Some(mark) = &self.mark {
             labels.insert(EPHEMERAL.to_owned(), mark.base.to_string());
             labels.insert(UNTIL.to_owned(), until_text(mark.until));
+            labels.insert(MAKER.to_owned(), mark.maker.clone());
         }
         labels
     }
@@ -156,7 +159,7 @@ pub fn ephemeral(stack: &Name, labels: &HashMap<String, String>, name: &str) -> 
     if label(EPHEMERAL)? != base.as_str() {
         return None;
     }
-    let mark = Mark { base, until: until(label(UNTIL)?)? };
+    let mark = Mark { base, until: until(label(UNTIL)?)?, maker: label(MAKER).unwrap_or_default().to_owned() };
     let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
     let claim = names.claimed(labels)?;
     (names.of(&claim) == name).then_some((names, claim))

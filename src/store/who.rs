@@ -34,6 +34,18 @@ pub fn origin() -> String {
     space().zip(began).map_or_else(String::new, |(space, began)| format!("{space} {began}"))
 }
 
+/// This process by its id and its origin, in one text.
+pub fn maker() -> String {
+    format!("{} {}", std::process::id(), origin())
+}
+
+/// Whether a process that called itself so is seen to live on this machine.
+pub fn lives(maker: &str) -> bool {
+    let parts = maker.split_once(' ');
+    let process = parts.and_then(|(process, origin)| Some((process.parse().ok()?, origin)));
+    process.is_some_and(|(process, origin)| fate_of(process, origin, false) == Fate::Lives)
+}
+
 /// What became of a holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
@@ -47,17 +59,20 @@ pub enum Fate {
 /// What became of a holder that is a process of the machine that this one runs on; `here` says of one that is counted elsewhere
 /// that it was of this machine too.
 pub fn fate(holder: &Holder, here: bool) -> Fate {
-    let (Some((of, began)), Some(space)) = (holder.origin.rsplit_once(' '), space()) else { return Fate::Unknown };
+    fate_of(holder.process, &holder.origin, here)
+}
+
+fn fate_of(process: u32, origin: &str, here: bool) -> Fate {
+    let (Some((of, began)), Some(space)) = (origin.rsplit_once(' '), space()) else { return Fate::Unknown };
     if space != of {
         // The start of the machine comes first: no process outlives it.
         let earlier = here && space.split(' ').next() != of.split(' ').next();
         return if earlier { Fate::Dead } else { Fate::Unknown };
     }
-    let process = i32::try_from(holder.process).ok().and_then(Pid::from_raw);
-    match process.map(test_kill_process) {
+    match i32::try_from(process).ok().and_then(Pid::from_raw).map(test_kill_process) {
         None => Fate::Unknown,
         Some(Err(Errno::SRCH)) => Fate::Dead,
-        Some(_) => match Stat::of(holder.process) {
+        Some(_) => match Stat::of(process) {
             // Another one has its id.
             Some(stat) if stat.ended || stat.began != began => Fate::Dead,
             Some(stat) if !stat.stopped => Fate::Lives,

@@ -10,6 +10,7 @@ use crate::failure::{Failure, Kind};
 use crate::hold::Holder;
 use crate::model::ephemeral::Until;
 use crate::model::{Environment, Kind as ServiceKind, Service};
+use crate::store::who::lives;
 use crate::value::{Name, ResourceKind};
 use crate::world::hold::living;
 use crate::world::ready::REDIS_PORT;
@@ -69,7 +70,10 @@ pub async fn sweep(engine: &Engine, stack: &Name, spared: &BTreeSet<Name>) -> Re
     let swept = of.into_iter().map(|(name, objects)| async move {
         let over = |marked: &Marked| until(marked).is_some_and(|until| until.is_over(now));
         let Some(first) = objects.iter().find(|marked| over(marked)) else { return Ok(None) };
-        if living(engine, &first.names).await?.is_some() {
+        // Whoever makes it holds it too, but for the moments after somebody tidied its lock away.
+        let made_by = |marked: &Marked| marked.names.mark.as_ref().is_some_and(|mark| lives(&mark.maker));
+        let held = until(first) == Some(Until::Holder) && objects.iter().any(made_by);
+        if held || living(engine, &first.names).await?.is_some() {
             return Ok(None);
         }
         // Whatever comes under this name from now on is somebody else's.
@@ -114,7 +118,7 @@ async fn clear(
             return Ok(());
         }
         let of = |kind: ResourceKind| going.iter().filter(move |marked| marked.resource.kind == kind);
-        let containers = of(ResourceKind::Container).map(|marked| engine.kill_container(&marked.id));
+        let containers = of(ResourceKind::Container).map(|marked| engine.kill_listed(&marked.id));
         let mut last = tolerated(future::join_all(containers).await)?;
         let networks = of(ResourceKind::Network).map(|marked| engine.remove_network(&marked.id));
         let volumes = of(ResourceKind::Volume).map(|marked| engine.remove_volume(&marked.id));

@@ -12,7 +12,7 @@ fn name(text: &str) -> Name {
 }
 
 fn copy(until: Until) -> Names {
-    let mark = Some(Mark { base: name("ci"), until });
+    let mark = Some(Mark { base: name("ci"), until, maker: "1 of this machine".to_owned() });
     Names { stack: name("shop"), environment: name("ci-7f3a21"), mark }
 }
 

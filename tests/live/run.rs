@@ -1,6 +1,9 @@
 //! A copy of the stack for one command: the command gets it, and nothing of it is left, however either ends.
 
 use crate::support::{At, Fault, Proxy, Redis, Running, Scenario, docker, project, until};
+use lockstep::engine::{Engine, Names};
+use lockstep::value::Name;
+use lockstep::world::hold::living;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -224,18 +227,27 @@ fn a_signal_goes_on_to_the_command_and_a_command_that_a_signal_ends_says_so() {
     assert_eq!(all(&stack), BTreeSet::new());
 }
 
-/// An engine that makes a container lists it before it knows it by its id.
+/// An engine that makes a container lists it before it knows it by its id; and somebody may tidy up what does not run.
 #[test]
-fn a_copy_whose_lock_is_listed_and_not_known_yet_is_left_alone() {
+fn a_copy_whose_lock_is_not_known_yet_or_was_tidied_away_is_left_alone() {
     let stack = Scenario::with("run_listed", redis_only);
     let running = stack.start(&["run", "live", "--", "/bin/sh", "-c", &waiting("a")], None);
     let copy = told(&stack, &running, "a")[1].clone();
     let there = all(&stack);
-    let id = stack.docker.inspect(&stack.name(&copy, "lock"));
+    let lock = stack.name(&copy, "lock");
+    let id = docker::text(&stack.docker.inspect(&lock), "/Id");
     let proxy = Proxy::start();
-    proxy.arm(At::Matching("GET", format!("/containers/{}/json", docker::text(&id, "/Id"))), Fault::Deny);
-    stack.run_through(&proxy, &["run", "live", "--", "/bin/sh", "-c", "exit 0"]).ok();
-    assert!(proxy.hit().is_some(), "it was asked for");
+    proxy.arm(At::Matching("GET", format!("/containers/{id}/json")), Fault::Deny);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let holder = runtime.block_on(async {
+        let engine = Engine::connect(&proxy.address()).await.expect("the engine");
+        let name = |text: &str| Name::parse(text).expect("a name");
+        living(&engine, &Names::lasting(name(&stack.stack), name(&copy))).await.expect("an answer")
+    });
+    assert!(proxy.hit().is_some() && holder.is_some(), "it was asked for: {:?}", proxy.hit());
+    stack.docker.remove_container(&lock);
+    stack.run(&["run", "live", "--", "/bin/sh", "-c", "exit 0"]).ok();
+    until("the lock to be made again", || stack.docker.exists("containers", &lock).then_some(()));
     assert_eq!(all(&stack), there);
     stack.write("a.end", "");
     running.finish().ok();
