@@ -16,7 +16,6 @@ use crate::state::{Container, Mount, State, Volume};
 use crate::ui::{Ui, json, text};
 use crate::value::{Name, ResourceId, Span};
 use crate::world::ephemeral as copies;
-use crate::world::hold::living;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -130,9 +129,10 @@ async fn down_copy(ui: &Ui, base: &Environment, name: Name, wait: Span) -> Resul
     let engine = connect(base).await?;
     let names = Names::lasting(base.stack.clone(), name.clone());
     let failed = |error: EngineError| engine_failure(&engine.address, &error);
-    let was_there = !engine.marked(&names.stack, Some(&name)).await.map_err(failed)?.is_empty();
+    let objects = engine.marked(&names.stack, Some(&name)).await.map_err(failed)?;
+    let was_there = !objects.is_empty();
     let began = Instant::now();
-    while let Some(holder) = living(&engine, &names).await.map_err(failed)? {
+    while let Some(holder) = copies::holder(&engine, &names, &objects).await.map_err(failed)? {
         if began.elapsed() >= wait.duration() {
             let message = format!("{name} is in use by {holder}");
             let help = "it goes with that command; wait for it with `--lock-wait 10m`";

@@ -155,7 +155,7 @@ pub(crate) fn hold(
     let (body, _) = body(names, &id, &container, None);
     let host = body.host_config.map(|host| HostConfig {
         auto_remove: Some(holder.sign.has_process()),
-        cpu_shares: pulse.or(host.cpu_shares),
+        cpu_shares: pulse,
         ..host
     });
     ContainerCreateBody {

@@ -407,16 +407,6 @@ impl Engine {
         absent_is_done(self.docker.remove_container(name, Some(options)).await)
     }
 
-    /// The same of one that was just listed: where it is not known, it has gone since, or it is still being made and comes yet.
-    pub async fn kill_listed(&self, id: &str) -> Result<(), EngineError> {
-        self.permit().await?;
-        let options = query::RemoveContainerOptionsBuilder::default().v(true).force(true).build();
-        match self.docker.remove_container(id, Some(options)).await.map_err(EngineError::from) {
-            Err(error) if error.is_not_found() => Err(EngineError::Unknown(format!("{id} is listed, and not known"))),
-            removed => removed,
-        }
-    }
-
     /// The same of one under a name that only the environment gives; one of others that has it is left alone.
     pub async fn kill_own(&self, names: &Names, name: &str) -> Result<(), EngineError> {
         let Some(report) = self.find_container(name).await? else { return Ok(()) };

@@ -52,7 +52,8 @@ impl Line {
 }
 
 impl Engine {
-    /// Makes the container of a hold, not started, with a first pulse; [`EngineError::Conflict`] when there is one. Its id.
+    /// Makes the container of a hold, not started, with its first pulse if it has one; [`EngineError::Conflict`] when there is one.
+    /// Its id.
     pub async fn make_hold(
         &self,
         names: &Names,

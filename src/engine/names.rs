@@ -17,7 +17,7 @@ pub const ROLE: &str = "dev.lockstep.role";
 /// On what exists for a while alone: the environment that it is a copy of, and until when, which cannot change either.
 pub const EPHEMERAL: &str = "dev.lockstep.ephemeral";
 pub const UNTIL: &str = "dev.lockstep.until";
-/// The process that made it. While that is seen to live, it is nobody else's to take away.
+/// The process that made it. Where that is seen to live, it is nobody else's to take away.
 pub const MAKER: &str = "dev.lockstep.maker";
 
 /// In place of a time, where it goes with whoever holds it.

@@ -34,16 +34,16 @@ pub fn origin() -> String {
     space().zip(began).map_or_else(String::new, |(space, began)| format!("{space} {began}"))
 }
 
-/// This process by its id and its origin, in one text.
+/// This process by its id and its origin, in one text; empty where the origin is not known.
 pub fn maker() -> String {
-    format!("{} {}", std::process::id(), origin())
+    let origin = origin();
+    if origin.is_empty() { origin } else { format!("{} {origin}", std::process::id()) }
 }
 
-/// Whether a process that called itself so is seen to live on this machine.
-pub fn lives(maker: &str) -> bool {
-    let parts = maker.split_once(' ');
-    let process = parts.and_then(|(process, origin)| Some((process.parse().ok()?, origin)));
-    process.is_some_and(|(process, origin)| fate_of(process, origin, false) == Fate::Lives)
+/// The process that called itself so, where it is seen to live on this machine.
+pub fn lives(maker: &str) -> Option<u32> {
+    let (process, origin) = maker.split_once(' ')?;
+    process.parse().ok().filter(|process| fate_of(*process, origin, false) == Fate::Lives)
 }
 
 /// What became of a holder.

@@ -37,8 +37,9 @@ pub struct Present {
 /// All of a stack's.
 pub async fn list(engine: &Engine, stack: &Name) -> Result<Vec<Present>, EngineError> {
     let mut found: BTreeMap<Name, Present> = BTreeMap::new();
-    for marked in engine.marked(stack, None).await? {
-        let Some(until) = marked.names.mark.as_ref().map(|mark| mark.until) else { continue };
+    let marked = engine.marked(stack, None).await?;
+    for marked in marked.iter().cloned() {
+        let Some(until) = until(&marked) else { continue };
         let name = marked.names.environment.clone();
         let present =
             found.entry(name).or_insert(Present { names: marked.names, until, made: marked.made, holder: None });
@@ -49,11 +50,22 @@ pub async fn list(engine: &Engine, stack: &Name) -> Result<Vec<Present>, EngineE
         };
     }
     let mut all: Vec<Present> = found.into_values().collect();
-    let holders = future::try_join_all(all.iter().map(|present| living(engine, &present.names))).await?;
+    let holders = future::try_join_all(all.iter().map(|present| holder(engine, &present.names, &marked))).await?;
     for (present, holder) in all.iter_mut().zip(holders) {
         present.holder = holder;
     }
     Ok(all)
+}
+
+/// Who has one in hand, of which these objects are there: by its lock; or, when that is gone, the process that made it, where
+/// it is seen to live. Somebody who tidies up may take a lock that does not run, and until it is made again nothing else tells.
+pub async fn holder(engine: &Engine, names: &Names, objects: &[Marked]) -> Result<Option<Holder>, EngineError> {
+    if let Some(holder) = living(engine, names).await? {
+        return Ok(Some(holder));
+    }
+    let of_it = objects.iter().filter(|marked| marked.names.environment == names.environment);
+    let mut makers = of_it.filter_map(|marked| lives(&marked.names.mark.as_ref()?.maker));
+    Ok(makers.next().map(|process| Holder { process, ..Holder::of(|_| None) }))
 }
 
 /// Takes away what nobody wants any more: environments that went with their holder, and those whose time is over. One that
@@ -70,10 +82,7 @@ pub async fn sweep(engine: &Engine, stack: &Name, spared: &BTreeSet<Name>) -> Re
     let swept = of.into_iter().map(|(name, objects)| async move {
         let over = |marked: &Marked| until(marked).is_some_and(|until| until.is_over(now));
         let Some(first) = objects.iter().find(|marked| over(marked)) else { return Ok(None) };
-        // Whoever makes it holds it too, but for the moments after somebody tidied its lock away.
-        let made_by = |marked: &Marked| marked.names.mark.as_ref().is_some_and(|mark| lives(&mark.maker));
-        let held = until(first) == Some(Until::Holder) && objects.iter().any(made_by);
-        if held || living(engine, &first.names).await?.is_some() {
+        if holder(engine, &first.names, &objects).await?.is_some() {
             return Ok(None);
         }
         // Whatever comes under this name from now on is somebody else's.
@@ -118,7 +127,7 @@ async fn clear(
             return Ok(());
         }
         let of = |kind: ResourceKind| going.iter().filter(move |marked| marked.resource.kind == kind);
-        let containers = of(ResourceKind::Container).map(|marked| engine.kill_listed(&marked.id));
+        let containers = of(ResourceKind::Container).map(|marked| engine.kill_container(&marked.id));
         let mut last = tolerated(future::join_all(containers).await)?;
         let networks = of(ResourceKind::Network).map(|marked| engine.remove_network(&marked.id));
         let volumes = of(ResourceKind::Volume).map(|marked| engine.remove_volume(&marked.id));

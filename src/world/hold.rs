@@ -254,8 +254,15 @@ async fn acquire(
                         sleep(PAUSE).await;
                     }
                     Ok(Err(error)) => return Err(failed(request, error)),
-                    Ok(Ok(())) if !instead_of.contains(&note) => instead_of.push(note),
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => {
+                        if !instead_of.contains(&note) {
+                            instead_of.push(note);
+                        }
+                        // What the engine is still making for somebody dead is not known to it yet.
+                        if found.busy {
+                            sleep(PAUSE).await;
+                        }
+                    }
                     Err(_elapsed) => return Err(failed(request, EngineError::Unknown("no answer in time".to_owned()))),
                 }
             }

@@ -93,9 +93,9 @@ fn a_process_that_has_ended_is_known_by_where_it_began() {
     assert_eq!(fate(&of(own, &format!("{elsewhere} {began}")), true), Fate::Unknown, "in another container");
     let before = here.replace(here.split(' ').next().unwrap_or_default(), "4f2c");
     assert_eq!(fate(&of(own, &before), true), Fate::Dead, "the machine was started since");
-    assert!(lives(&maker()));
+    assert_eq!(lives(&maker()), Some(own));
     for other in [String::new(), "1".to_owned(), format!("{} {space} {began}", child.id()), format!("{own} {before}")] {
-        assert!(!lives(&other), "{other}");
+        assert_eq!(lives(&other), None, "{other}");
     }
 }
 

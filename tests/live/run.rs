@@ -231,7 +231,9 @@ fn a_signal_goes_on_to_the_command_and_a_command_that_a_signal_ends_says_so() {
 #[test]
 fn a_copy_whose_lock_is_not_known_yet_or_was_tidied_away_is_left_alone() {
     let stack = Scenario::with("run_listed", redis_only);
-    let running = stack.start(&["run", "live", "--", "/bin/sh", "-c", &waiting("a")], None);
+    let arguments = ["run", "live", "--", "/bin/sh", "-c", &waiting("a")];
+    // Its lock is made again after 10 s.
+    let running = stack.start_with(&arguments, None, &[("LOCKSTEP_LOCK_LEASE", "200s")]);
     let copy = told(&stack, &running, "a")[1].clone();
     let there = all(&stack);
     let lock = stack.name(&copy, "lock");
@@ -246,6 +248,7 @@ fn a_copy_whose_lock_is_not_known_yet_or_was_tidied_away_is_left_alone() {
     });
     assert!(proxy.hit().is_some() && holder.is_some(), "it was asked for: {:?}", proxy.hit());
     stack.docker.remove_container(&lock);
+    stack.run(&["down", &copy]).exits(4).says("is in use by");
     stack.run(&["run", "live", "--", "/bin/sh", "-c", "exit 0"]).ok();
     until("the lock to be made again", || stack.docker.exists("containers", &lock).then_some(()));
     assert_eq!(all(&stack), there);
