@@ -101,18 +101,20 @@ impl Engine {
 
     /// What has the name of the environment's hold; `None` when nothing has.
     pub async fn find_hold(&self, names: &Names) -> Result<Option<Found>, EngineError> {
-        let mut denied = None;
+        let mut unknown = None;
         loop {
             let Some(mut found) = self.listed_hold(names).await? else { return Ok(None) };
             if found.stage != Stage::Ended && found.ours {
                 match tokio::time::timeout(BUSY, self.look_closer(&mut found)).await {
                     // What is gone is not listed again. What is being made is listed before it is known by its id: the
                     // daemon shows a container once its settings are kept, and registers it later (Docker 20.10).
-                    Ok(Err(error)) if error.is_not_found() && denied.as_ref() != Some(&found.id) => {
-                        denied = Some(found.id);
-                        continue;
+                    Ok(Err(error)) if error.is_not_found() => {
+                        if unknown.as_ref() != Some(&found.id) {
+                            unknown = Some(found.id);
+                            continue;
+                        }
+                        found.busy = true;
                     }
-                    Ok(Err(error)) if error.is_not_found() => found.busy = true,
                     // Between being listed and being asked for its log it has begun to go.
                     Ok(Err(EngineError::Conflict(_))) => found.stage = Stage::Ended,
                     Ok(looked) => looked?,

@@ -22,7 +22,7 @@ pub struct Mark {
     /// The environment that it is a copy of.
     pub base: Name,
     pub until: Until,
-    /// The process that makes it, as others on its machine know it ([`crate::store::who::maker`]); empty where that is not known.
+    /// The process that makes it, as others on its machine know it (`store::who::maker`); empty where that is not known.
     pub maker: String,
 }
 

@@ -40,10 +40,11 @@ pub fn maker() -> String {
     if origin.is_empty() { origin } else { format!("{} {origin}", std::process::id()) }
 }
 
-/// The process that called itself so, where it is seen to live on this machine.
-pub fn lives(maker: &str) -> Option<u32> {
+/// The process that called itself so, as a holder of whom no more is known, where it is seen to live on this machine.
+pub fn living_maker(maker: &str) -> Option<Holder> {
     let (process, origin) = maker.split_once(' ')?;
-    process.parse().ok().filter(|process| fate_of(*process, origin, false) == Fate::Lives)
+    let holder = Holder { process: process.parse().ok()?, origin: origin.to_owned(), ..Holder::of(|_| None) };
+    (fate(&holder, false) == Fate::Lives).then_some(holder)
 }
 
 /// What became of a holder.
@@ -59,20 +60,17 @@ pub enum Fate {
 /// What became of a holder that is a process of the machine that this one runs on; `here` says of one that is counted elsewhere
 /// that it was of this machine too.
 pub fn fate(holder: &Holder, here: bool) -> Fate {
-    fate_of(holder.process, &holder.origin, here)
-}
-
-fn fate_of(process: u32, origin: &str, here: bool) -> Fate {
-    let (Some((of, began)), Some(space)) = (origin.rsplit_once(' '), space()) else { return Fate::Unknown };
+    let (Some((of, began)), Some(space)) = (holder.origin.rsplit_once(' '), space()) else { return Fate::Unknown };
     if space != of {
         // The start of the machine comes first: no process outlives it.
         let earlier = here && space.split(' ').next() != of.split(' ').next();
         return if earlier { Fate::Dead } else { Fate::Unknown };
     }
-    match i32::try_from(process).ok().and_then(Pid::from_raw).map(test_kill_process) {
+    let process = i32::try_from(holder.process).ok().and_then(Pid::from_raw);
+    match process.map(test_kill_process) {
         None => Fate::Unknown,
         Some(Err(Errno::SRCH)) => Fate::Dead,
-        Some(_) => match Stat::of(process) {
+        Some(_) => match Stat::of(holder.process) {
             // Another one has its id.
             Some(stat) if stat.ended || stat.began != began => Fate::Dead,
             Some(stat) if !stat.stopped => Fate::Lives,

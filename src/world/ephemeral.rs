@@ -10,7 +10,7 @@ use crate::failure::{Failure, Kind};
 use crate::hold::Holder;
 use crate::model::ephemeral::Until;
 use crate::model::{Environment, Kind as ServiceKind, Service};
-use crate::store::who::lives;
+use crate::store::who::living_maker;
 use crate::value::{Name, ResourceKind};
 use crate::world::hold::living;
 use crate::world::ready::REDIS_PORT;
@@ -38,13 +38,12 @@ pub struct Present {
 pub async fn list(engine: &Engine, stack: &Name) -> Result<Vec<Present>, EngineError> {
     let mut found: BTreeMap<Name, Present> = BTreeMap::new();
     let marked = engine.marked(stack, None).await?;
-    for marked in marked.iter().cloned() {
-        let Some(until) = until(&marked) else { continue };
-        let name = marked.names.environment.clone();
-        let present =
-            found.entry(name).or_insert(Present { names: marked.names, until, made: marked.made, holder: None });
+    for one in &marked {
+        let Some(until) = until(one) else { continue };
+        let first = || Present { names: one.names.clone(), until, made: one.made, holder: None };
+        let present = found.entry(one.names.environment.clone()).or_insert_with(first);
         present.until = present.until.max(until);
-        present.made = match (present.made, marked.made) {
+        present.made = match (present.made, one.made) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
@@ -64,8 +63,8 @@ pub async fn holder(engine: &Engine, names: &Names, objects: &[Marked]) -> Resul
         return Ok(Some(holder));
     }
     let of_it = objects.iter().filter(|marked| marked.names.environment == names.environment);
-    let mut makers = of_it.filter_map(|marked| lives(&marked.names.mark.as_ref()?.maker));
-    Ok(makers.next().map(|process| Holder { process, ..Holder::of(|_| None) }))
+    let mut makers = of_it.filter_map(|marked| living_maker(&marked.names.mark.as_ref()?.maker));
+    Ok(makers.next())
 }
 
 /// Takes away what nobody wants any more: environments that went with their holder, and those whose time is over. One that

@@ -1,7 +1,7 @@
 //! Who holds an environment, decided from what an engine says of a container.
 
 use lockstep::hold::{Found, Holder, Judgement, Sign, Stage, USUAL_LEASE, judge, pulse_at, since_pulse};
-use lockstep::store::who::{Fate, fate, lives, maker, origin};
+use lockstep::store::who::{Fate, fate, living_maker, maker, origin};
 use lockstep::value::Span;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -93,9 +93,9 @@ fn a_process_that_has_ended_is_known_by_where_it_began() {
     assert_eq!(fate(&of(own, &format!("{elsewhere} {began}")), true), Fate::Unknown, "in another container");
     let before = here.replace(here.split(' ').next().unwrap_or_default(), "4f2c");
     assert_eq!(fate(&of(own, &before), true), Fate::Dead, "the machine was started since");
-    assert_eq!(lives(&maker()), Some(own));
+    assert_eq!(living_maker(&maker()).map(|holder| holder.process), Some(own));
     for other in [String::new(), "1".to_owned(), format!("{} {space} {began}", child.id()), format!("{own} {before}")] {
-        assert_eq!(lives(&other), None, "{other}");
+        assert_eq!(living_maker(&other), None, "{other}");
     }
 }
 

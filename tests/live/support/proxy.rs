@@ -43,7 +43,7 @@ pub enum Fault {
     HoldReply,
     /// The engine never hears of it, and lockstep is told that it failed.
     Refuse,
-    /// The engine never hears of it, and lockstep is told that there is no such thing.
+    /// The engine never hears of it, and lockstep is told that there is no such thing, however often it asks.
     Deny,
     /// The engine never hears of it, and lockstep hears nothing for as long as it waits.
     Hang,
@@ -311,7 +311,8 @@ impl Shared {
         state.calls.push(call.clone());
         let index = state.calls.len() - 1;
         let mutations = state.calls.iter().filter(|call| call.changes_something()).count();
-        let hit = state.hit.is_none()
+        let again = matches!(state.fault, Some((_, Fault::Deny)));
+        let hit = (again || state.hit.is_none())
             && match &state.fault {
                 Some((At::Request(number), _)) => state.calls.len() == *number,
                 Some((At::Mutation(number), _)) => call.changes_something() && mutations == *number,

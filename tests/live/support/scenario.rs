@@ -3,7 +3,7 @@
 use super::docker::{self, Docker};
 use super::{Proxy, Redis, project, until};
 use lockstep::value::Digest;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -418,6 +418,7 @@ pub struct Running<'s> {
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     end: mpsc::Receiver<()>,
+    reader: thread::JoinHandle<()>,
 }
 
 impl Output {
@@ -425,14 +426,14 @@ impl Output {
         let (sender, end) = mpsc::channel();
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&bytes);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = stream.read(&mut buffer) {
                 lock(&collected).extend_from_slice(&buffer[..read]);
             }
             let _ = sender.send(());
         });
-        Output { bytes, end }
+        Output { bytes, end, reader }
     }
 
     fn so_far(&self) -> String {
@@ -459,18 +460,12 @@ impl Running<'_> {
     /// Waits for something that cannot come once this run has ended.
     #[track_caller]
     pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let process = Pid::from_raw(self.child.id().cast_signed()).expect("a process id");
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        until(what, || {
-            // Before the look: what it did last is seen, once it has been read.
-            if waitid(WaitId::Pid(process), options).is_ok_and(|status| status.is_some()) {
-                thread::sleep(Duration::from_secs(2));
-                let found = look();
-                assert!(found.is_some(), "{what}, and the run has ended: {}", self.so_far());
-                return found;
-            }
-            look()
-        })
+        let found = until(what, || {
+            // Before the look, which then sees what it did and said last.
+            let ended = self.stdout.reader.is_finished() && self.stderr.reader.is_finished();
+            look().map(Some).or_else(|| ended.then_some(None))
+        });
+        found.unwrap_or_else(|| panic!("the run has ended before {what}: {}", self.so_far()))
     }
 
     /// Waits until standard error says this.
