@@ -524,6 +524,7 @@ impl Builder<'_, '_> {
             env: BTreeMap::new(),
             user: format!("{}:{}", service.user.0, service.user.1),
             mounts,
+            seed: None,
             ports: BTreeMap::new(),
             networks: BTreeSet::from([PRIVATE.to_owned()]),
             memory_bytes: limits.memory.value.0,

@@ -57,6 +57,8 @@ pub(super) struct Copied<'a> {
     until: Until,
     fixtures: BTreeMap<Name, Fixture>,
     turn: Option<Turn>,
+    /// Whether it may have begun with a seed that others share.
+    shares: bool,
     /// What came of comparing it with the spec, once it was launched.
     pub verification: Option<Verification>,
 }
@@ -146,6 +148,7 @@ impl<'a> Copied<'a> {
                         until,
                         fixtures,
                         turn,
+                        shares: false,
                         verification: None,
                     });
                 }
@@ -168,7 +171,8 @@ impl<'a> Copied<'a> {
     /// Launches it, waits until everything answers, and looks whether it is what the spec says.
     pub async fn launch(&mut self, signals: &Signals) -> Result<Launched, Failure> {
         let began = Instant::now();
-        let Copied { ui, project, sources, environment, session, fixtures, turn, verification, .. } = self;
+        let Copied { ui, project, sources, environment, session, fixtures, turn, verification, shares, .. } = self;
+        *shares = !fixtures.is_empty();
         let plan = session.plan(project, environment)?;
         changes::refuse(ui, &plan, sources)?;
         let live = Live {
@@ -185,11 +189,11 @@ impl<'a> Copied<'a> {
             taken: Mutex::default(),
             stopped: Mutex::default(),
         };
-        let world = Filled { live, fixtures };
         // An image that has to be built or fetched takes a while, and somebody waits for it.
         let slow = plan.steps.iter().any(|step| matches!(step.action, Action::Build { .. } | Action::Pull { .. }));
         let listener = Said(slow.then(|| Progress::new(plan.steps.len())));
         let stop = || signals.heard().is_some();
+        let world = Filled::new(live, fixtures, &stop);
         let outcome = apply::run(&plan, &world, &listener, &stop).await;
         drop(listener);
         *turn = None;
@@ -252,11 +256,14 @@ impl<'a> Copied<'a> {
 
     /// Takes it away, everything of it.
     pub async fn remove(self) -> Result<(), Failure> {
-        let Copied { session, engine, environment, .. } = self;
+        let Copied { session, engine, environment, shares, .. } = self;
         let Session { names, hold, .. } = session;
         // Giving the lock back takes the engine as long as anything else does.
         let given_back = tokio::task::spawn_blocking(move || drop(hold));
-        let removed = present::remove(&engine, &names).await;
+        let mut removed = present::remove(&engine, &names).await;
+        if removed.is_ok() && shares {
+            removed = present::give_seeds_back(&engine, &names.stack).await;
+        }
         let _ = given_back.await;
         removed.map_err(|error| {
             let name = &environment.name;

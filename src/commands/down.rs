@@ -141,6 +141,7 @@ async fn down_copy(ui: &Ui, base: &Environment, name: Name, wait: Span) -> Resul
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     copies::discard(&engine, &names).await.map_err(failed)?;
+    copies::give_seeds_back(&engine, &names.stack).await.map_err(failed)?;
     match (ui.is_json(), was_there) {
         (true, _) => ui.json(&serde_json::json!({ "format": 1, "environment": name, "removed": was_there })),
         (false, true) => ui.result(&format!("{name} is removed\n")),

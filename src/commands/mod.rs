@@ -50,13 +50,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
-/// How long a turn is waited for, and how often it is asked for.
+/// How long a turn is waited for.
 const TURN: Duration = Duration::from_secs(300);
-const PAUSE: Duration = Duration::from_millis(25);
 
 /// What a command that did its work has to say by its exit code; `None` is 0.
 pub type Verdict = Option<Kind>;
@@ -488,17 +486,13 @@ impl Signals {
 
     /// Waits for one of so many turns at something; `None` when the others take too long, and it is time to go on beside them.
     async fn turn(&self, what: &str, places: usize) -> Result<Option<Turn>, Failure> {
-        let began = Instant::now();
-        while began.elapsed() < TURN {
-            if let Some(turn) = turns::take(what, places) {
-                return Ok(Some(turn));
+        let turn = turns::wait(what, places, TURN, &|| self.heard().is_some()).await;
+        match (&turn, self.heard()) {
+            (None, Some(number)) => {
+                Err(Failure::message(Kind::Signal(number), "stopped by a signal while it waited for its turn"))
             }
-            if let Some(number) = self.heard() {
-                return Err(Failure::message(Kind::Signal(number), "stopped by a signal while it waited for its turn"));
-            }
-            sleep(PAUSE).await;
+            _ => Ok(turn),
         }
-        Ok(None)
     }
 }
 

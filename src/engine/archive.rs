@@ -73,13 +73,7 @@ pub fn around(
     (name, size): (&str, u64),
     owner: (u32, u32),
 ) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut tar = Builder::new(Vec::new());
-    folder(&mut tar, folder_name, owner, 0o700)?;
-    for (name, content) in small {
-        let mut header = header(EntryType::Regular, owner, 0o400);
-        header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
-        tar.append_data(&mut header, format!("{folder_name}/{name}"), content.as_slice())?;
-    }
+    let mut tar = beside(folder_name, small, owner)?;
     let mut header = header(EntryType::Regular, owner, 0o600);
     header.set_path(format!("{folder_name}/{name}"))?;
     header.set_size(size);
@@ -89,6 +83,29 @@ pub fn around(
     // Content is filled up to whole blocks, and two empty ones end the archive.
     let filling = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
     Ok((head, vec![0; filling + 2 * BLOCK as usize]))
+}
+
+/// The same with a link in the place of the large file.
+pub fn linked(
+    folder_name: &str,
+    small: &[(&str, Vec<u8>)],
+    (name, target): (&str, &str),
+    owner: (u32, u32),
+) -> io::Result<Vec<u8>> {
+    let mut tar = beside(folder_name, small, owner)?;
+    link(&mut tar, &format!("{folder_name}/{name}"), target)?;
+    tar.into_inner()
+}
+
+fn beside(folder_name: &str, small: &[(&str, Vec<u8>)], owner: (u32, u32)) -> io::Result<Builder<Vec<u8>>> {
+    let mut tar = Builder::new(Vec::new());
+    folder(&mut tar, folder_name, owner, 0o700)?;
+    for (name, content) in small {
+        let mut header = header(EntryType::Regular, owner, 0o400);
+        header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        tar.append_data(&mut header, format!("{folder_name}/{name}"), content.as_slice())?;
+    }
+    Ok(tar)
 }
 
 fn header(kind: EntryType, owner: (u32, u32), mode: u32) -> Header {

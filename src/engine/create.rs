@@ -3,7 +3,7 @@
 use crate::engine::beyond;
 use crate::engine::names::Names;
 use crate::hold::{self, Holder};
-use crate::state::{Container, Hardening, Role};
+use crate::state::{Container, Hardening, Role, SEED_PATH};
 use crate::value::ResourceId;
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
@@ -56,11 +56,14 @@ pub(crate) fn body(
 
 fn host_config(names: &Names, container: &Container, network_mode: String) -> HostConfig {
     let hardening = &container.hardening;
-    let mounts = container.mounts.iter().map(|(target, mount)| Mount {
-        target: Some(target.clone()),
-        source: Some(names.volume(&mount.volume)),
+    let own = container.mounts.iter();
+    let own = own.map(|(target, mount)| (target.as_str(), names.volume(&mount.volume), mount.read_only));
+    let shared = container.seed.iter().map(|volume| (SEED_PATH, volume.clone(), true));
+    let mounts = own.chain(shared).map(|(target, source, read_only)| Mount {
+        target: Some(target.to_owned()),
+        source: Some(source),
         typ: Some(MountType::VOLUME),
-        read_only: Some(mount.read_only),
+        read_only: Some(read_only),
         // What the image has at this path is no part of what the spec means.
         volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..Mount::default()

@@ -3,7 +3,7 @@
 use crate::engine::beyond;
 use crate::engine::docker::Image;
 use crate::engine::names::{self, Names};
-use crate::state::{Container, Hardening, Mount, Role, Volume};
+use crate::state::{Container, Hardening, Mount, Role, SEED_PATH, Volume};
 use crate::value::ResourceId;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HostConfig, NetworkSettings,
@@ -134,6 +134,8 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         let ulimits = host.ulimits.iter().flatten();
         ulimits.filter(|limit| limit.name.as_deref() == Some(name)).find_map(|limit| limit.hard)
     };
+    let mut mounts = mounts(&host, report.mounts.unwrap_or_default(), &own_name);
+    let seed = names::shares_seed(names, mounts.get(SEED_PATH)).then(|| mounts.remove(SEED_PATH)).flatten();
     let restarting = state.restarting.unwrap_or_default();
     let started_at = state.started_at.clone();
     let running = state.running.unwrap_or_default() && !restarting && !state.paused.unwrap_or_default();
@@ -144,7 +146,8 @@ pub fn container(names: &Names, report: ContainerInspectResponse, image: Option<
         command: some_words(config.cmd),
         env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         user: config.user.unwrap_or_default(),
-        mounts: mounts(&host, report.mounts.unwrap_or_default(), &own_name),
+        mounts,
+        seed: seed.map(|mount| mount.volume),
         ports: ports(&host),
         networks: networks.keys().filter(|name| *name != "none").map(|name| own_name(name)).collect(),
         memory_bytes: unsigned(host.memory),

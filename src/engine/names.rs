@@ -3,7 +3,9 @@
 //! Labels hold stable identity only: they cannot change on a live container.
 
 use crate::model::ephemeral::{self, Mark, Until};
-use crate::value::{Name, ResourceId, ResourceKind};
+use crate::model::rules::SEED;
+use crate::state::Mount;
+use crate::value::{Digest, Name, ResourceId, ResourceKind};
 use jiff::Timestamp;
 use std::collections::HashMap;
 
@@ -19,6 +21,11 @@ pub const EPHEMERAL: &str = "dev.lockstep.ephemeral";
 pub const UNTIL: &str = "dev.lockstep.until";
 /// The process that made it. Where that is seen to live, it is nobody else's to take away.
 pub const MAKER: &str = "dev.lockstep.maker";
+
+/// In place of the environment that it is a copy of, on what copies share.
+const SEEDS: &str = "seed";
+/// What the container of a seed is called once the seed is whole; until then it is called as its volume is.
+const WHOLE: &str = "whole";
 
 /// In place of a time, where it goes with whoever holds it.
 const WITH_HOLDER: &str = "holder";
@@ -163,4 +170,40 @@ pub fn ephemeral(stack: &Name, labels: &HashMap<String, String>, name: &str) -> 
     let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
     let claim = names.claimed(labels)?;
     (names.of(&claim) == name).then_some((names, claim))
+}
+
+/// The names under which a seed is made that copies of a stack share, by a digest of what is in it.
+pub fn of_seed(stack: &Name, digest: &Digest, maker: String) -> Option<Names> {
+    let environment = Name::parse(&format!("{SEED}{}", digest.as_str().get(..16)?))?;
+    let mark = Mark { base: Name::parse(SEEDS)?, until: Until::Holder, maker };
+    Some(Names { stack: stack.clone(), environment, mark: Some(mark) })
+}
+
+impl Names {
+    /// What the container of a seed is called once the seed is whole.
+    pub fn whole(&self) -> String {
+        self.container(WHOLE)
+    }
+}
+
+/// The seed that an object belongs to, and what it is there: only where its labels and its name all say the same.
+pub fn seed(stack: &Name, labels: &HashMap<String, String>, name: &str) -> Option<(Names, ResourceId)> {
+    let label = |label: &str| labels.get(label).map(String::as_str);
+    let environment = Name::parse(label(ENVIRONMENT)?).filter(|name| name.as_str().starts_with(SEED))?;
+    if label(EPHEMERAL)? != SEEDS {
+        return None;
+    }
+    let maker = label(MAKER).unwrap_or_default().to_owned();
+    let mark = Mark { base: Name::parse(SEEDS)?, until: until(label(UNTIL)?)?, maker };
+    let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
+    let claim = names.claimed(labels)?;
+    let is_whole = claim.kind == ResourceKind::Container && names.whole() == name;
+    (names.of(&claim) == name || is_whole).then_some((names, claim))
+}
+
+/// Whether a container of this environment has a seed of its stack there, to read: no other than a copy's ever does.
+pub fn shares_seed(names: &Names, mount: Option<&Mount>) -> bool {
+    let Some(mount) = mount else { return false };
+    let is_copy = ephemeral::base(names.environment.as_str()).is_some();
+    is_copy && mount.read_only && mount.volume.starts_with(&format!("{}-{SEED}", names.stack))
 }

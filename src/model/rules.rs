@@ -14,6 +14,7 @@ pub const LOCK_CONTAINER: &str = "lock";
 /// How environments are called that exist for a moment alone; what is called so is cleared away when it is old.
 pub const DRILL: &str = "drill-";
 pub const REHEARSE: &str = "rehearse-";
+pub const SEED: &str = "seed-";
 
 /// All rules that look at one environment.
 pub fn check(inputs: &Inputs<'_>, environment: &Environment, findings: &mut Vec<Finding>) {
@@ -36,7 +37,7 @@ pub fn check(inputs: &Inputs<'_>, environment: &Environment, findings: &mut Vec<
 }
 
 fn throwaway_name(environment: &Environment, findings: &mut Vec<Finding>) {
-    let own = [DRILL, REHEARSE].into_iter().find(|own| environment.name.as_str().starts_with(own));
+    let own = [DRILL, REHEARSE, SEED].into_iter().find(|own| environment.name.as_str().starts_with(own));
     if let Some(own) = own {
         let message = format!("`{}` is called like what lockstep launches and removes by itself", environment.name);
         let help = format!("names that begin with `{own}` are lockstep's own; call the environment something else");

@@ -4,6 +4,9 @@ use crate::state::{Fields, Value};
 use crate::value::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Where a copy's server finds a seed that it shares with others.
+pub const SEED_PATH: &str = "/lockstep-seed";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Redis,
@@ -23,6 +26,8 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     pub user: String,
     pub mounts: BTreeMap<String, Mount>,
+    /// What the engine calls the volume that a copy's server reads its first data from; see [`SEED_PATH`]. Not compared.
+    pub seed: Option<String>,
     /// Container port (`8080/tcp`) to host address (`127.0.0.1:8080`).
     pub ports: BTreeMap<String, String>,
     pub networks: BTreeSet<String>,
@@ -61,6 +66,7 @@ impl Container {
             env: BTreeMap::new(),
             user,
             mounts,
+            seed: None,
             ports: BTreeMap::new(),
             networks: BTreeSet::new(),
             memory_bytes: 16 << 20,

@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use container::{Container, Hardening, Mount, Role, Server, User};
+pub use container::{Container, Hardening, Mount, Role, SEED_PATH, Server, User};
 
 /// One field's value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

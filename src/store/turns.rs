@@ -5,6 +5,10 @@
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// A turn; it is over when this is dropped.
 #[derive(Debug)]
@@ -18,4 +22,17 @@ pub fn take(what: &str, places: usize) -> Option<Turn> {
         let address = SocketAddr::from_abstract_name(format!("lockstep {what} {place}")).ok()?;
         UnixListener::bind_addr(&address).ok().map(|name| Turn { _name: name })
     })
+}
+
+/// Waits for one of so many turns; `None` when that takes too long, and it is time to go on beside the others, or when `stop`
+/// says so.
+pub async fn wait(what: &str, places: usize, within: Duration, stop: &(dyn Fn() -> bool + Sync)) -> Option<Turn> {
+    let began = Instant::now();
+    while began.elapsed() < within && !stop() {
+        if let Some(turn) = take(what, places) {
+            return Some(turn);
+        }
+        sleep(PAUSE).await;
+    }
+    None
 }

@@ -42,9 +42,17 @@ pub fn maker() -> String {
 
 /// The process that called itself so, as a holder of whom no more is known, where it is seen to live on this machine.
 pub fn living_maker(maker: &str) -> Option<Holder> {
+    made_by(maker).filter(|holder| fate(holder, false) == Fate::Lives)
+}
+
+/// What became of the process that called itself so.
+pub fn fate_of_maker(maker: &str) -> Fate {
+    made_by(maker).map_or(Fate::Unknown, |holder| fate(&holder, false))
+}
+
+fn made_by(maker: &str) -> Option<Holder> {
     let (process, origin) = maker.split_once(' ')?;
-    let holder = Holder { process: process.parse().ok()?, origin: origin.to_owned(), ..Holder::of(|_| None) };
-    (fate(&holder, false) == Fate::Lives).then_some(holder)
+    Some(Holder { process: process.parse().ok()?, origin: origin.to_owned(), ..Holder::of(|_| None) })
 }
 
 /// What became of a holder.

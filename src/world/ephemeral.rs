@@ -14,6 +14,7 @@ use crate::store::who::living_maker;
 use crate::value::{Name, ResourceKind};
 use crate::world::hold::living;
 use crate::world::ready::REDIS_PORT;
+use crate::world::shared;
 use futures_util::future;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -68,11 +69,13 @@ pub async fn holder(engine: &Engine, names: &Names, objects: &[Marked]) -> Resul
 }
 
 /// Takes away what nobody wants any more: environments that went with their holder, and those whose time is over. One that
-/// is spared, such as every one that has a file in the project, is never among them. The names of those that were.
+/// is spared, such as every one that has a file in the project, is never among them. The names of those that were. And seeds that
+/// no copy has, but this process's own.
 pub async fn sweep(engine: &Engine, stack: &Name, spared: &BTreeSet<Name>) -> Result<BTreeSet<Name>, EngineError> {
-    let marked = engine.marked(stack, None).await?;
+    let listed = engine.listed(stack, None).await?;
+    let marked = listed.iter().filter_map(|object| object.of_copy(stack));
     let mut of: BTreeMap<Name, Vec<Marked>> = BTreeMap::new();
-    for marked in marked.into_iter().filter(|marked| !spared.contains(&marked.names.environment)) {
+    for marked in marked.filter(|marked| !spared.contains(&marked.names.environment)) {
         of.entry(marked.names.environment.clone()).or_default().push(marked);
     }
     let timed = of.values().flatten().any(|marked| matches!(until(marked), Some(Until::Time(_))));
@@ -94,7 +97,15 @@ pub async fn sweep(engine: &Engine, stack: &Name, spared: &BTreeSet<Name>) -> Re
     for one in swept {
         names.extend(one?);
     }
+    // What a copy had that went just now goes as well.
+    shared::sweep(engine, stack, &listed, true).await?;
     Ok(names)
+}
+
+/// Takes away seeds that no copy has, this process's own among them.
+pub async fn give_seeds_back(engine: &Engine, stack: &Name) -> Result<(), EngineError> {
+    let listed = engine.listed(stack, None).await?;
+    shared::sweep(engine, stack, &listed, false).await
 }
 
 fn until(marked: &Marked) -> Option<Until> {

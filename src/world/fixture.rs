@@ -6,18 +6,21 @@ use crate::failure::{Failure, Kind};
 use crate::import;
 use crate::plan::{Action, Step};
 use crate::rdb::{self, Family as Rdb};
+use crate::state::Container;
 use crate::store::inputs;
 use crate::store::repository::Repository;
-use crate::value::{Family, Name};
+use crate::value::{Family, Name, ResourceKind};
 use crate::world::World;
 use crate::world::live::Live;
 use crate::world::restore::{Origin, Refreshed};
 use crate::world::seed::{Seed, Source};
-use std::collections::BTreeMap;
+use crate::world::shared::{self, Shared};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Something that a Redis can begin with, read to its end and found whole.
 #[derive(Clone, Debug)]
@@ -82,37 +85,87 @@ impl Fixture {
     }
 }
 
+/// How often a seed is shared anew that went away while it was taken.
+const TAKEN: u32 = 3;
+
 /// A world in which servers do not begin empty.
-#[derive(Debug)]
 pub struct Filled<'a> {
     pub live: Live<'a>,
     pub fixtures: &'a BTreeMap<Name, Fixture>,
+    /// Whether waiting for others has to end.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+    /// Services whose servers read what others read too.
+    sharing: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for Filled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filled").field("live", &self.live).field("fixtures", &self.fixtures).finish_non_exhaustive()
+    }
 }
 
 impl World for Filled<'_> {
     async fn perform(&self, step: &Step, listener: &impl Listener) -> Result<String, Failure> {
-        if step.action == Action::Start {
-            self.fill(step).await?;
+        match step.action {
+            Action::Create if step.resource.kind == ResourceKind::Container => {
+                if let Some(created) = self.share(step).await? {
+                    return Ok(created);
+                }
+            }
+            Action::Start => self.fill(step).await?,
+            _ => {}
         }
         self.live.perform(step, listener).await
     }
 }
 
-impl Filled<'_> {
+impl<'a> Filled<'a> {
+    pub fn new(
+        live: Live<'a>,
+        fixtures: &'a BTreeMap<Name, Fixture>,
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> Filled<'a> {
+        Filled { live, fixtures, stop, sharing: Mutex::default() }
+    }
+
     /// Before its first start a server has nothing of its own: what is put into its volume is all that it finds.
     async fn fill(&self, step: &Step) -> Result<(), Failure> {
-        let found = self.fixtures.iter().find(|(name, _)| name.as_str() == step.resource.name);
-        let Some((service, fixture)) = found else { return Ok(()) };
-        let Some(container) = self.live.desired.state.container(service.as_str()) else { return Ok(()) };
-        let (carrier, data) = (self.live.names.container(FILES), self.live.desired.data_volume(service));
-        let seed = Seed {
-            engine: self.live.engine,
-            carrier: &carrier,
-            service: service.as_str(),
-            container,
-            data: &data,
-            source: fixture.source.clone(),
-        };
-        seed.put().await
+        let (carrier, data) = self.places(step);
+        let Some(seed) = self.seed(step, &carrier, &data) else { return Ok(()) };
+        let shares = self.sharing.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.resource.name);
+        if shares { seed.link(&shared::path()).await } else { seed.put().await }
+    }
+
+    /// Creates a server that shares its seed with others, where it is to.
+    async fn share(&self, step: &Step) -> Result<Option<String>, Failure> {
+        let (carrier, data) = self.places(step);
+        let Some(seed) = self.seed(step, &carrier, &data) else { return Ok(None) };
+        let Some(shared) = Shared::of(&seed, &self.live.names.stack).await? else { return Ok(None) };
+        for _ in 0..TAKEN {
+            let volume = shared.volume(self.stop).await?;
+            let container = Container { seed: Some(volume.clone()), ..seed.container.clone() };
+            self.live.create_container(step, &container).await?;
+            if shared.is_there(&volume).await? {
+                self.sharing.lock().unwrap_or_else(PoisonError::into_inner).insert(step.resource.name.clone());
+                return Ok(Some("created, on a seed that is shared".to_owned()));
+            }
+            self.live.take_back(step).await?;
+            shared.forget(&volume).await?;
+        }
+        let message = format!("the seed of {} was taken away {TAKEN} times while it was taken", step.resource.name);
+        Err(Failure::message(Kind::Error, message).help("who removes volumes on this engine?"))
+    }
+
+    fn places(&self, step: &Step) -> (String, String) {
+        let service = Name::parse(&step.resource.name);
+        let data = service.map(|service| self.live.desired.data_volume(&service)).unwrap_or_default();
+        (self.live.names.container(FILES), data)
+    }
+
+    fn seed<'s>(&'s self, step: &Step, carrier: &'s str, data: &'s str) -> Option<Seed<'s>> {
+        let (service, fixture) = self.fixtures.iter().find(|(name, _)| name.as_str() == step.resource.name)?;
+        let container = self.live.desired.state.container(service.as_str())?;
+        let service = service.as_str();
+        Some(Seed { engine: self.live.engine, carrier, service, container, data, source: fixture.source.clone() })
     }
 }

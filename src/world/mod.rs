@@ -18,6 +18,7 @@ pub mod rehearsal;
 pub mod restore;
 mod seed;
 pub mod shapes;
+mod shared;
 pub mod takeover;
 pub mod throwaway;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! Puts what a backup or a fixture holds where a server will look for it at its start, in the form that it loads.
 
-use crate::engine::{Engine, archive};
+use crate::engine::{Engine, EngineError, archive};
 use crate::failure::{Failure, Kind};
 use crate::rdb::{Target, Writer};
 use crate::restore::Choice;
@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 const PIECE: usize = 1 << 20;
@@ -49,7 +50,7 @@ pub(super) enum Source {
 
 impl Source {
     /// How it is written for this server.
-    fn rewrite(&self, server: ServerVersion, now_ms: i64) -> Option<Rewrite> {
+    pub fn rewrite(&self, server: ServerVersion, now_ms: i64) -> Option<Rewrite> {
         let (family, format) = match self {
             Source::Backup(origin) => origin.manifest.counts.format()?,
             Source::Refreshed(_, refreshed) => return Some(Rewrite::Refreshed(Arc::clone(refreshed))),
@@ -82,10 +83,52 @@ impl Source {
     fn open_for(&self, rewrite: Option<&Rewrite>) -> io::Result<Box<dyn Read + Send>> {
         match self {
             Source::Backup(origin) | Source::Refreshed(origin, _) => origin.open_for(rewrite),
-            Source::File { path, .. } => Rewritten::of(File::open(path)?, rewrite),
+            // A server ignores what is behind the end; an archive cannot.
+            Source::File { path, size, .. } => Rewritten::of(File::open(path)?.take(*size), rewrite),
             Source::Made(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
         }
     }
+
+    /// Bytes of it before it is written for a server, where it is the same for all.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Source::Backup(origin) => origin.manifest.part(crate::backup::SNAPSHOT).map_or(0, |part| part.plain_bytes),
+            Source::Refreshed(..) => 0,
+            Source::File { size, .. } => *size,
+            Source::Made(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The snapshot as it is written for a server: how many bytes it has, and they.
+    ///
+    /// # Errors
+    /// [`Kind::Error`] where it cannot be read or written for that server.
+    pub async fn written(&self, service: &str, rewrite: Option<&Rewrite>) -> Result<(u64, Pieces), Failure> {
+        let size = self.size(rewrite).await?;
+        let unread = |error: io::Error| unread(service, &error);
+        let (source, rewrite) = (self.clone(), rewrite.cloned());
+        let source = tokio::task::spawn_blocking(move || source.open_for(rewrite.as_ref()));
+        let source = source.await.map_err(|error| unread(io::Error::other(error)))?.map_err(unread)?;
+        Ok((size, Box::pin(pieces(source))))
+    }
+}
+
+pub(super) fn unread(service: &str, error: &io::Error) -> Failure {
+    Failure::message(Kind::Error, format!("what {service} is filled with cannot be read: {error}"))
+}
+
+/// A snapshot, piece by piece.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Sends an archive whose large file is read meanwhile: what comes ahead of it and what comes behind it.
+pub(super) async fn pour(
+    engine: &Engine,
+    carrier: &str,
+    (ahead, behind): (Vec<u8>, Vec<u8>),
+    snapshot: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Result<(), EngineError> {
+    let whole = |bytes: Vec<u8>| stream::iter([Ok(Bytes::from(bytes))]);
+    engine.upload(carrier, "/", whole(ahead).chain(snapshot).chain(whole(behind))).await
 }
 
 impl Seed<'_> {
@@ -94,15 +137,19 @@ impl Seed<'_> {
     /// # Errors
     /// [`Kind::Error`] where the backup cannot be read or written for this server; otherwise what the engine said.
     pub async fn put(&self) -> Result<(), Failure> {
-        let (service, origin, files) = (self.service, self.source.clone(), self.layout()?);
-        let rewrite = origin.rewrite(files.server, store::now().as_millisecond());
-        let size = origin.size(rewrite.as_ref()).await?;
-        let unread = |error: io::Error| {
-            Failure::message(Kind::Error, format!("what {service} is filled with cannot be read: {error}"))
-        };
-        let source = tokio::task::spawn_blocking(move || origin.open_for(rewrite.as_ref()));
-        let source = source.await.map_err(|error| unread(io::Error::other(error)))?.map_err(unread)?;
-        self.write(&files, size, pieces(source)).await
+        let files = self.layout()?;
+        let rewrite = self.source.rewrite(files.server, store::now().as_millisecond());
+        let (size, snapshot) = self.source.written(self.service, rewrite.as_ref()).await?;
+        self.write(&files, size, snapshot).await
+    }
+
+    /// Writes a link to the snapshot in its place.
+    pub async fn link(&self, target: &str) -> Result<(), Failure> {
+        let files = self.layout()?;
+        let archive = archive::linked(&files.folder, &files.beside(), (&files.name, target), files.user);
+        let archive = archive.map_err(|error| self.failed(Kind::Error, &error))?;
+        let sent = self.engine.upload(self.carrier, "/", stream::iter([Ok(Bytes::from(archive))]));
+        sent.await.map_err(|error| self.failed(error.kind(), &error))
     }
 
     /// Writes an empty snapshot in its place: a server that keeps nothing on disk is meant to start empty.
@@ -116,7 +163,7 @@ impl Seed<'_> {
         self.write(&self.layout()?, size, stream::iter([Ok(Bytes::from(bytes))])).await
     }
 
-    fn layout(&self) -> Result<Layout, Failure> {
+    pub fn layout(&self) -> Result<Layout, Failure> {
         Layout::of(self.container, self.source.server(), self.data)
             .ok_or_else(|| Failure::message(Kind::Error, format!("it is not known which server {} is", self.service)))
     }
@@ -127,22 +174,20 @@ impl Seed<'_> {
         size: u64,
         snapshot: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<(), Failure> {
-        let failed = |kind: Kind, error: &dyn std::fmt::Display| {
-            let message = format!("the data of {} could not be put into its volume: {error}", self.service);
-            Failure::message(kind, message)
-        };
         let around = archive::around(&files.folder, &files.beside(), (&files.name, size), files.user);
-        let around = around.map_err(|error| failed(Kind::Error, &error))?;
-        let whole = |bytes: Vec<u8>| stream::iter([Ok(Bytes::from(bytes))]);
-        let body = whole(around.0).chain(snapshot).chain(whole(around.1));
-        self.engine.upload(self.carrier, "/", body).await.map_err(|error| failed(error.kind(), &error))
+        let around = around.map_err(|error| self.failed(Kind::Error, &error))?;
+        pour(self.engine, self.carrier, around, snapshot).await.map_err(|error| self.failed(error.kind(), &error))
+    }
+
+    fn failed(&self, kind: Kind, error: &dyn std::fmt::Display) -> Failure {
+        Failure::message(kind, format!("the data of {} could not be put into its volume: {error}", self.service))
     }
 }
 
 /// Where a server looks for its data.
-struct Layout {
-    server: ServerVersion,
-    user: (u32, u32),
+pub(super) struct Layout {
+    pub server: ServerVersion,
+    pub user: (u32, u32),
     /// In the carrier.
     folder: String,
     name: String,
@@ -175,6 +220,12 @@ impl Layout {
             return Some(Layout { server, user, folder, name: format!("{name}.1.base.rdb"), list });
         }
         Some(Layout { server, user, folder, name, list: None })
+    }
+
+    /// Whether the server goes on writing to the very file that it begins with.
+    pub fn goes_on(&self, container: &Container) -> bool {
+        let appends = container.server.as_ref().and_then(|server| server.settings.get("appendonly"));
+        appends == Some(&Value::text("yes")) && self.list.is_none()
     }
 
     fn beside(&self) -> Vec<(&str, Vec<u8>)> {

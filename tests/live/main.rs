@@ -46,6 +46,7 @@ mod rollback;
 mod run;
 mod secrets;
 mod servers;
+mod shared_seed;
 mod signals;
 mod syscall_sweep;
 mod warm_restore;

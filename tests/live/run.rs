@@ -103,6 +103,9 @@ fn plant(stack: &Scenario) -> Vec<(&'static str, String)> {
         // The mark on an environment that lasts.
         ("volumes", name("live-other.data"), labels("live", Some("live"), "volume/other.data")),
         ("networks", name("production-private"), labels("production", Some("production"), "network/private")),
+        // A seed's name alone, and its marks under another name.
+        ("volumes", name("seed-0123456789abcdef-0a1b2c"), json!({ docker::DECOY: stack.stack })),
+        ("volumes", name("seeds"), labels("seed-0123456789abcdef", Some("seed"), "volume/0a1b2c")),
         // The mark of another base, and a time that nobody can read.
         ("volumes", name("live-3a1b2c-cache.data"), labels("live-3a1b2c", Some("ci"), "volume/cache.data")),
         ("volumes", name("live-4a1b2c-cache.data"), {

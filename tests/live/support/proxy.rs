@@ -68,7 +68,7 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    fn matches(&self, method: &str, piece: &str) -> bool {
+    pub fn matches(&self, method: &str, piece: &str) -> bool {
         self.method == method && self.path.contains(piece)
     }
 
