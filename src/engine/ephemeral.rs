@@ -107,7 +107,6 @@ impl Engine {
         let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = self.docker().list_containers(Some(options)).await?;
-        // The engine takes what begins so as well; that only keeps something for longer.
         Ok(listed.iter().any(|container| container.id.as_deref() != Some(but)))
     }
 

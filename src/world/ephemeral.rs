@@ -97,8 +97,8 @@ pub async fn sweep(engine: &Engine, stack: &Name, spared: &BTreeSet<Name>) -> Re
     for one in swept {
         names.extend(one?);
     }
-    // What a copy had that went just now goes as well.
-    shared::sweep(engine, stack, &listed, true).await?;
+    // What a copy had that went just now goes as well; what cannot, goes with the next run.
+    let _ = shared::sweep(engine, stack, &listed, true).await;
     Ok(names)
 }
 

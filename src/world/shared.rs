@@ -112,7 +112,7 @@ impl<'a> Shared<'a> {
 
     /// Removes the empty volume that the engine made for a container which is gone again.
     pub async fn forget(&self, volume: &str) -> Result<(), Failure> {
-        remove(self.engine, volume).await.map_err(|error| self.failed(&error))
+        tolerate(self.engine.remove_volume(volume).await).map_err(|error| self.failed(&error))
     }
 
     async fn find(&self) -> Result<Option<String>, EngineError> {
@@ -227,21 +227,21 @@ pub(super) async fn sweep(engine: &Engine, stack: &Name, listed: &[Listed], kept
         if engine.is_mounted(&volume, &seed.id).await? {
             return Ok(());
         }
-        engine.kill_container(&seed.id).await?;
-        remove(engine, &volume).await
+        tolerate(engine.kill_container(&seed.id).await)?;
+        tolerate(engine.remove_volume(&volume).await)
     }));
     removed.await.into_iter().collect::<Result<(), EngineError>>()?;
     // Those whose container was tidied up, or never came to be.
     let with_container = |seed: &&Marked| of(ResourceKind::Container).any(|of| of.resource.name == seed.resource.name);
     let alone = of(ResourceKind::Volume).filter(|seed| is_left(seed, kept) && !with_container(seed));
-    let removed = future::join_all(alone.map(|seed| remove(engine, &seed.id))).await;
-    removed.into_iter().collect()
+    let removed = future::join_all(alone.map(|seed| engine.remove_volume(&seed.id))).await;
+    removed.into_iter().try_for_each(tolerate)
 }
 
 /// Whether whoever made it is gone. Of somebody elsewhere that is not known, and what is made takes a while.
 fn is_left(seed: &Marked, kept: bool) -> bool {
     let Some(mark) = &seed.names.mark else { return false };
-    if !kept && mark.maker == who::maker() {
+    if !kept && !mark.maker.is_empty() && mark.maker == who::maker() {
         return true;
     }
     match who::fate_of_maker(&mark.maker) {
@@ -254,9 +254,9 @@ fn is_left(seed: &Marked, kept: bool) -> bool {
     }
 }
 
-/// A volume that a copy has just taken stays.
-async fn remove(engine: &Engine, volume: &str) -> Result<(), EngineError> {
-    match engine.remove_volume(volume).await {
+/// A volume that a copy has just taken stays, and what somebody else is just removing goes.
+fn tolerate(removed: Result<(), EngineError>) -> Result<(), EngineError> {
+    match removed {
         Err(EngineError::Conflict(_)) => Ok(()),
         other => other,
     }
