@@ -57,8 +57,6 @@ pub(super) struct Copied<'a> {
     until: Until,
     fixtures: BTreeMap<Name, Fixture>,
     turn: Option<Turn>,
-    /// Whether it may have begun with a seed that others share.
-    shares: bool,
     /// What came of comparing it with the spec, once it was launched.
     pub verification: Option<Verification>,
 }
@@ -148,7 +146,6 @@ impl<'a> Copied<'a> {
                         until,
                         fixtures,
                         turn,
-                        shares: false,
                         verification: None,
                     });
                 }
@@ -171,8 +168,7 @@ impl<'a> Copied<'a> {
     /// Launches it, waits until everything answers, and looks whether it is what the spec says.
     pub async fn launch(&mut self, signals: &Signals) -> Result<Launched, Failure> {
         let began = Instant::now();
-        let Copied { ui, project, sources, environment, session, fixtures, turn, verification, shares, .. } = self;
-        *shares = !fixtures.is_empty();
+        let Copied { ui, project, sources, environment, session, fixtures, turn, verification, .. } = self;
         let plan = session.plan(project, environment)?;
         changes::refuse(ui, &plan, sources)?;
         let live = Live {
@@ -256,12 +252,12 @@ impl<'a> Copied<'a> {
 
     /// Takes it away, everything of it.
     pub async fn remove(self) -> Result<(), Failure> {
-        let Copied { session, engine, environment, shares, .. } = self;
+        let Copied { session, engine, environment, fixtures, .. } = self;
         let Session { names, hold, .. } = session;
         // Giving the lock back takes the engine as long as anything else does.
         let given_back = tokio::task::spawn_blocking(move || drop(hold));
         let mut removed = present::remove(&engine, &names).await;
-        if removed.is_ok() && shares {
+        if removed.is_ok() && !fixtures.is_empty() {
             removed = present::give_seeds_back(&engine, &names.stack).await;
         }
         let _ = given_back.await;

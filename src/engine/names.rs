@@ -160,16 +160,34 @@ fn until(text: &str) -> Option<Until> {
 /// The ephemeral environment of a stack that an object belongs to, and what it is there: only where its labels, the mark among
 /// them, and its name all say the same.
 pub fn ephemeral(stack: &Name, labels: &HashMap<String, String>, name: &str) -> Option<(Names, ResourceId)> {
+    let (names, claim) = marked(stack, labels, |environment| ephemeral::base(environment.as_str()))?;
+    (names.of(&claim) == name).then_some((names, claim))
+}
+
+/// The seed that an object belongs to, and what it is there, where the same is so.
+pub fn seed(stack: &Name, labels: &HashMap<String, String>, name: &str) -> Option<(Names, ResourceId)> {
+    let seeds = |environment: &Name| Name::parse(SEEDS).filter(|_| environment.as_str().starts_with(SEED));
+    let (names, claim) = marked(stack, labels, seeds)?;
+    let is_whole = claim.kind == ResourceKind::Container && names.whole() == name;
+    (names.of(&claim) == name || is_whole).then_some((names, claim))
+}
+
+/// What labels claim an object to be whose mark names what its environment is meant to be of.
+fn marked(
+    stack: &Name,
+    labels: &HashMap<String, String>,
+    base: impl Fn(&Name) -> Option<Name>,
+) -> Option<(Names, ResourceId)> {
     let label = |label: &str| labels.get(label).map(String::as_str);
     let environment = Name::parse(label(ENVIRONMENT)?)?;
-    let base = ephemeral::base(environment.as_str())?;
+    let base = base(&environment)?;
     if label(EPHEMERAL)? != base.as_str() {
         return None;
     }
     let mark = Mark { base, until: until(label(UNTIL)?)?, maker: label(MAKER).unwrap_or_default().to_owned() };
     let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
     let claim = names.claimed(labels)?;
-    (names.of(&claim) == name).then_some((names, claim))
+    Some((names, claim))
 }
 
 /// The names under which a seed is made that copies of a stack share, by a digest of what is in it.
@@ -184,21 +202,6 @@ impl Names {
     pub fn whole(&self) -> String {
         self.container(WHOLE)
     }
-}
-
-/// The seed that an object belongs to, and what it is there: only where its labels and its name all say the same.
-pub fn seed(stack: &Name, labels: &HashMap<String, String>, name: &str) -> Option<(Names, ResourceId)> {
-    let label = |label: &str| labels.get(label).map(String::as_str);
-    let environment = Name::parse(label(ENVIRONMENT)?).filter(|name| name.as_str().starts_with(SEED))?;
-    if label(EPHEMERAL)? != SEEDS {
-        return None;
-    }
-    let maker = label(MAKER).unwrap_or_default().to_owned();
-    let mark = Mark { base: Name::parse(SEEDS)?, until: until(label(UNTIL)?)?, maker };
-    let names = Names { stack: stack.clone(), environment, mark: Some(mark) };
-    let claim = names.claimed(labels)?;
-    let is_whole = claim.kind == ResourceKind::Container && names.whole() == name;
-    (names.of(&claim) == name || is_whole).then_some((names, claim))
 }
 
 /// Whether a container of this environment has a seed of its stack there, to read: no other than a copy's ever does.

@@ -1,9 +1,13 @@
 //! What copies begin with and took work to make, kept below the user's cache folder for the next ones. Only what is masked goes there.
+//! And by what a file that they begin with is known again.
 
 use super::files;
+use crate::value::Digest;
+use sha2::Digest as _;
 use std::fs::{self, File};
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// What nobody has used for so long is removed.
@@ -55,4 +59,22 @@ impl Shelf {
 
 fn now() -> SystemTime {
     SystemTime::from(super::now())
+}
+
+/// The digest of the first so many bytes of a file.
+pub fn digest(path: &Path, bytes: u64) -> io::Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    io::copy(&mut File::open(path)?.take(bytes), &mut hasher)?;
+    Ok(Digest::from_hash(&hasher.finalize()))
+}
+
+/// What changes whenever somebody writes to a file or puts another one in its place: its number, its length, and when that was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp(u64, u64, (i64, i64));
+
+impl Stamp {
+    pub fn of(path: &Path) -> io::Result<Stamp> {
+        let found = path.metadata()?;
+        Ok(Stamp(found.ino(), found.len(), (found.ctime(), found.ctime_nsec())))
+    }
 }

@@ -130,42 +130,42 @@ impl<'a> Filled<'a> {
 
     /// Before its first start a server has nothing of its own: what is put into its volume is all that it finds.
     async fn fill(&self, step: &Step) -> Result<(), Failure> {
-        let (carrier, data) = self.places(step);
-        let Some(seed) = self.seed(step, &carrier, &data) else { return Ok(()) };
+        let Some(seed) = self.seed(step) else { return Ok(()) };
         let shares = self.sharing.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.resource.name);
         if shares { seed.link(&shared::path()).await } else { seed.put().await }
     }
 
     /// Creates a server that shares its seed with others, where it is to.
     async fn share(&self, step: &Step) -> Result<Option<String>, Failure> {
-        let (carrier, data) = self.places(step);
-        let Some(seed) = self.seed(step, &carrier, &data) else { return Ok(None) };
-        let Some(shared) = Shared::of(&seed, &self.live.names.stack).await? else { return Ok(None) };
+        let Some(seed) = self.seed(step) else { return Ok(None) };
+        let failed = |error| self.live.failed(step, error);
+        let (engine, names, id) = (self.live.engine, &self.live.names, &step.resource);
+        let Some(shared) = Shared::of(&seed, &names.stack).await? else { return Ok(None) };
         for _ in 0..TAKEN {
             let volume = shared.volume(self.stop).await?;
             let container = Container { seed: Some(volume.clone()), ..seed.container.clone() };
-            self.live.create_container(step, &container).await?;
+            engine.create_container(names, id, &container).await.map_err(failed)?;
             if shared.is_there(&volume).await? {
                 self.sharing.lock().unwrap_or_else(PoisonError::into_inner).insert(step.resource.name.clone());
                 return Ok(Some("created, on a seed that is shared".to_owned()));
             }
-            self.live.take_back(step).await?;
+            engine.kill_own(names, &names.of(id)).await.map_err(failed)?;
             shared.forget(&volume).await?;
         }
         let message = format!("the seed of {} was taken away {TAKEN} times while it was taken", step.resource.name);
         Err(Failure::message(Kind::Error, message).help("who removes volumes on this engine?"))
     }
 
-    fn places(&self, step: &Step) -> (String, String) {
-        let service = Name::parse(&step.resource.name);
-        let data = service.map(|service| self.live.desired.data_volume(&service)).unwrap_or_default();
-        (self.live.names.container(FILES), data)
-    }
-
-    fn seed<'s>(&'s self, step: &Step, carrier: &'s str, data: &'s str) -> Option<Seed<'s>> {
+    /// What a step's server begins with, where it does not begin empty.
+    fn seed(&self, step: &Step) -> Option<Seed<'_>> {
         let (service, fixture) = self.fixtures.iter().find(|(name, _)| name.as_str() == step.resource.name)?;
-        let container = self.live.desired.state.container(service.as_str())?;
-        let service = service.as_str();
-        Some(Seed { engine: self.live.engine, carrier, service, container, data, source: fixture.source.clone() })
+        Some(Seed {
+            engine: self.live.engine,
+            carrier: self.live.names.container(FILES),
+            service: service.as_str(),
+            container: self.live.desired.state.container(service.as_str())?,
+            data: self.live.desired.data_volume(service),
+            source: fixture.source.clone(),
+        })
     }
 }

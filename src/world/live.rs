@@ -106,7 +106,7 @@ impl World for Live<'_> {
 }
 
 impl Live<'_> {
-    fn failed(&self, step: &Step, error: EngineError) -> Failure {
+    pub(super) fn failed(&self, step: &Step, error: EngineError) -> Failure {
         let message = format!("could not {} in {}: {error}", step.summary(), self.names.environment);
         let failure = Failure::message(error.kind(), message);
         match error {
@@ -137,26 +137,11 @@ impl Live<'_> {
         let created = match self.desired.state.resources.get(id) {
             Some(Resource::Network(network)) => self.engine.create_network(&self.names, id, network.internal).await,
             Some(Resource::Volume(volume)) => self.engine.create_volume(&self.names, id, volume).await,
-            Some(Resource::Container(container)) => {
-                self.create_container(step, container).await?;
-                return Ok("created".to_owned());
-            }
+            Some(Resource::Container(container)) => self.engine.create_container(&self.names, id, container).await,
             None => return Err(Failure::message(Kind::Error, format!("{id} is in the plan and not in the spec"))),
         };
         created.map_err(|error| self.failed(step, error))?;
         Ok("created".to_owned())
-    }
-
-    /// Creates a step's container as it is given here.
-    pub(super) async fn create_container(&self, step: &Step, container: &Container) -> Result<(), Failure> {
-        let created = self.engine.create_container(&self.names, &step.resource, container).await;
-        created.map_err(|error| self.failed(step, error))
-    }
-
-    /// Takes one away again that was just created, and never started.
-    pub(super) async fn take_back(&self, step: &Step) -> Result<(), Failure> {
-        let removed = self.engine.kill_own(&self.names, &self.names.of(&step.resource)).await;
-        removed.map_err(|error| self.failed(step, error))
     }
 
     async fn remove(&self, step: &Step) -> Result<String, Failure> {

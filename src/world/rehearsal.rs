@@ -260,7 +260,7 @@ impl Rehearsal<'_> {
         let data = self.desired.data_volume(name);
         let carrier = names.container(FILES);
         let (engine, service, source) = (self.engine, name.as_str(), Source::Backup(origin));
-        let seed = Seed { engine, carrier: &carrier, service, container, data: &data, source };
+        let seed = Seed { engine, carrier, service, container, data, source };
         seed.put().await.map_err(|failure| match failure.kind {
             Kind::Error => Failure { kind: Kind::Undone, ..failure },
             _ => failure,

@@ -23,12 +23,12 @@ const PIECE: usize = 1 << 20;
 pub(super) struct Seed<'a> {
     pub engine: &'a Engine,
     /// What the engine calls the container that mounts every volume below `/d`.
-    pub carrier: &'a str,
+    pub carrier: String,
     pub service: &'a str,
     /// The server as it is meant.
     pub container: &'a Container,
     /// The volume, as the environment calls it.
-    pub data: &'a str,
+    pub data: String,
     pub source: Source,
 }
 
@@ -68,7 +68,8 @@ impl Source {
         }
     }
 
-    async fn size(&self, rewrite: Option<&Rewrite>) -> Result<u64, Failure> {
+    /// Bytes of it, as it is or written anew.
+    pub async fn size(&self, rewrite: Option<&Rewrite>) -> Result<u64, Failure> {
         match (self, rewrite) {
             (Source::Backup(origin) | Source::Refreshed(origin, _), rewrite) => origin.size(rewrite).await,
             (Source::File { size, .. }, None) => Ok(*size),
@@ -86,16 +87,6 @@ impl Source {
             // A server ignores what is behind the end; an archive cannot.
             Source::File { path, size, .. } => Rewritten::of(File::open(path)?.take(*size), rewrite),
             Source::Made(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
-        }
-    }
-
-    /// Bytes of it before it is written for a server, where it is the same for all.
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Source::Backup(origin) => origin.manifest.part(crate::backup::SNAPSHOT).map_or(0, |part| part.plain_bytes),
-            Source::Refreshed(..) => 0,
-            Source::File { size, .. } => *size,
-            Source::Made(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         }
     }
 
@@ -148,7 +139,7 @@ impl Seed<'_> {
         let files = self.layout()?;
         let archive = archive::linked(&files.folder, &files.beside(), (&files.name, target), files.user);
         let archive = archive.map_err(|error| self.failed(Kind::Error, &error))?;
-        let sent = self.engine.upload(self.carrier, "/", stream::iter([Ok(Bytes::from(archive))]));
+        let sent = self.engine.upload(&self.carrier, "/", stream::iter([Ok(Bytes::from(archive))]));
         sent.await.map_err(|error| self.failed(error.kind(), &error))
     }
 
@@ -164,7 +155,7 @@ impl Seed<'_> {
     }
 
     pub fn layout(&self) -> Result<Layout, Failure> {
-        Layout::of(self.container, self.source.server(), self.data)
+        Layout::of(self.container, self.source.server(), &self.data)
             .ok_or_else(|| Failure::message(Kind::Error, format!("it is not known which server {} is", self.service)))
     }
 
@@ -176,7 +167,7 @@ impl Seed<'_> {
     ) -> Result<(), Failure> {
         let around = archive::around(&files.folder, &files.beside(), (&files.name, size), files.user);
         let around = around.map_err(|error| self.failed(Kind::Error, &error))?;
-        pour(self.engine, self.carrier, around, snapshot).await.map_err(|error| self.failed(error.kind(), &error))
+        pour(self.engine, &self.carrier, around, snapshot).await.map_err(|error| self.failed(error.kind(), &error))
     }
 
     fn failed(&self, kind: Kind, error: &dyn std::fmt::Display) -> Failure {
@@ -193,6 +184,8 @@ pub(super) struct Layout {
     name: String,
     /// What lists the file, where the server wants a list.
     list: Option<String>,
+    /// Whether the server goes on writing to the very file that it begins with.
+    pub goes_on: bool,
 }
 
 impl Layout {
@@ -210,22 +203,17 @@ impl Layout {
         let folder = format!("d/{volume}");
         if setting("appendonly", "no") != "yes" {
             let name = setting("dbfilename", "dump.rdb");
-            return Some(Layout { server, user, folder, name, list: None });
+            return Some(Layout { server, user, folder, name, list: None, goes_on: false });
         }
         // An append-only file may begin with a snapshot; since 7.0 the two are files of their own.
         let name = setting("appendfilename", "appendonly.aof");
         if server.family == Family::Valkey || server.speaks(7, 0) {
             let folder = format!("{folder}/{}", setting("appenddirname", "appendonlydir"));
             let list = Some(format!("{name}.manifest"));
-            return Some(Layout { server, user, folder, name: format!("{name}.1.base.rdb"), list });
+            let name = format!("{name}.1.base.rdb");
+            return Some(Layout { server, user, folder, name, list, goes_on: false });
         }
-        Some(Layout { server, user, folder, name, list: None })
-    }
-
-    /// Whether the server goes on writing to the very file that it begins with.
-    pub fn goes_on(&self, container: &Container) -> bool {
-        let appends = container.server.as_ref().and_then(|server| server.settings.get("appendonly"));
-        appends == Some(&Value::text("yes")) && self.list.is_none()
+        Some(Layout { server, user, folder, name, list: None, goes_on: true })
     }
 
     fn beside(&self) -> Vec<(&str, Vec<u8>)> {

@@ -11,10 +11,9 @@
 use crate::engine::ephemeral::{Listed, Marked};
 use crate::engine::{Engine, EngineError, Names, archive, inspect, names};
 use crate::failure::{Failure, Kind};
-use crate::rdb;
-use crate::state::SEED_PATH;
-use crate::state::{Container, Mount, Volume};
+use crate::state::{Container, Mount, SEED_PATH, Volume};
 use crate::store;
+use crate::store::seeds::{self, Stamp};
 use crate::store::turns;
 use crate::store::who::{self, Fate};
 use crate::value::{Digest, Name, ResourceId, ResourceKind, Span};
@@ -22,12 +21,8 @@ use crate::world::restore::Rewrite;
 use crate::world::seed::{self, Seed, Source, pour};
 use crate::world::throwaway::LEFT_BEHIND;
 use futures_util::future;
-use sha2::Digest as _;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::io;
 use std::time::Duration;
 
 /// Below this, putting a seed into each copy costs less than sharing one: a container, a volume, and looking for them.
@@ -58,8 +53,7 @@ impl<'a> Shared<'a> {
     pub async fn of(seed: &Seed<'a>, stack: &Name) -> Result<Option<Shared<'a>>, Failure> {
         let layout = seed.layout()?;
         // An append-only file of before 7.0 begins with the snapshot and is written on: a link to what may only be read will not do.
-        let goes_on = layout.goes_on(seed.container);
-        if goes_on || seed.source.bytes() < SHARED_FROM {
+        if layout.goes_on || seed.source.size(None).await? < SHARED_FROM {
             return Ok(None);
         }
         let unread = |error: io::Error| seed::unread(seed.service, &error);
@@ -70,7 +64,7 @@ impl<'a> Shared<'a> {
         // Nothing else decides what its bytes are and who may read them.
         let target = match &rewrite {
             None => "as it is".to_owned(),
-            Some(Rewrite::Restored(restored)) => target(restored.target),
+            Some(Rewrite::Restored(restored)) => format!("{:?}", restored.target),
             Some(Rewrite::Refreshed(_)) => return Ok(None),
         };
         let digest = Digest::of(format!("{content} {target} {} {}", layout.user.0, layout.user.1).as_bytes());
@@ -177,21 +171,9 @@ pub(super) fn path() -> String {
     format!("{SEED_PATH}/{FILE}")
 }
 
-fn target(target: rdb::Target) -> String {
-    let family = match target.family {
-        rdb::Family::Redis => "redis",
-        rdb::Family::Valkey => "valkey",
-    };
-    format!("{family} {}", target.version)
-}
-
-/// What changes whenever somebody writes to a file or puts another one in its place: its number, its length, and when that was.
-type Stamp = (u64, u64, (i64, i64));
-
 fn stamp(source: &Source) -> io::Result<Option<Stamp>> {
     let Source::File { path, .. } = source else { return Ok(None) };
-    let found = path.metadata()?;
-    Ok(Some((found.ino(), found.len(), (found.ctime(), found.ctime_nsec()))))
+    Stamp::of(path).map(Some)
 }
 
 /// A digest of what a seed is made from, where that is the same for all.
@@ -204,17 +186,11 @@ async fn content(source: &Source) -> io::Result<Option<Digest>> {
         Source::Refreshed(..) => Ok(None),
         Source::File { path, size, .. } => {
             let (path, size) = (path.clone(), *size);
-            let hashed = tokio::task::spawn_blocking(move || hash(&path, size));
+            let hashed = tokio::task::spawn_blocking(move || seeds::digest(&path, size));
             hashed.await.map_err(io::Error::other)?.map(Some)
         }
         Source::Made(bytes) => Ok(Some(Digest::of(bytes))),
     }
-}
-
-fn hash(path: &Path, size: u64) -> io::Result<Digest> {
-    let mut hasher = sha2::Sha256::new();
-    io::copy(&mut File::open(path)?.take(size), &mut hasher)?;
-    Ok(Digest::from_hash(&hasher.finalize()))
 }
 
 /// Takes away seeds that no copy has and whose maker is gone. This process's own are `kept` while it may still want them.

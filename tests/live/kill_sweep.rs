@@ -44,7 +44,7 @@ fn ended_as_it_may(ran: &Ran, fault: Fault, at: &str) {
         Fault::LoseReply | Fault::Hang => assert!([0, 1, 5, 7, 9].contains(&ran.code), "{fault:?} at {at}: {ran}"),
         Fault::Refuse => assert!([0, 1, 4, 5, 9].contains(&ran.code), "{fault:?} at {at}: {ran}"),
         Fault::Terminate => assert!([0, 143].contains(&ran.code), "{fault:?} at {at}: {ran}"),
-        Fault::Hold | Fault::HoldReply | Fault::Deny => panic!("not a fault of a sweep: {ran}"),
+        Fault::Hold | Fault::HoldReply | Fault::Deny | Fault::Conflict => panic!("not a fault of a sweep: {ran}"),
     }
 }
 

@@ -23,7 +23,7 @@ fn redis_only(stack: &str) -> String {
 }
 
 /// Everything of a stack, whichever environment it belongs to.
-fn all(stack: &Scenario) -> BTreeSet<String> {
+pub(crate) fn all(stack: &Scenario) -> BTreeSet<String> {
     stack.docker.labelled(docker::STACK, &stack.stack)
 }
 
@@ -54,7 +54,7 @@ fn the_next_run_leaves_nothing(stack: &Scenario, planted: &BTreeSet<String>, whe
 
 /// What the command of a run wrote into a file, once it is there whole.
 #[track_caller]
-fn told(stack: &Scenario, running: &Running<'_>, file: &str) -> Vec<String> {
+pub(crate) fn told(stack: &Scenario, running: &Running<'_>, file: &str) -> Vec<String> {
     running.until("the command to begin", || {
         let text = fs::read_to_string(stack.path(file)).ok().filter(|text| text.ends_with('\n'))?;
         Some(text.split_whitespace().map(str::to_owned).collect())
@@ -62,7 +62,7 @@ fn told(stack: &Scenario, running: &Running<'_>, file: &str) -> Vec<String> {
 }
 
 /// A command that says what it got and waits to be told to end.
-fn waiting(file: &str) -> String {
+pub(crate) fn waiting(file: &str) -> String {
     format!(
         "echo $$ $LOCKSTEP_ENVIRONMENT $LOCKSTEP_WEB_HOST:$LOCKSTEP_WEB_PORT $LOCKSTEP_CACHE_HOST:$LOCKSTEP_CACHE_PORT \
          > {file}.part; mv {file}.part {file}; while [ ! -e {file}.end ]; do sleep 0.05; done"
@@ -358,7 +358,7 @@ fn a_redis_begins_with_its_seed() {
 }
 
 /// A connection as somebody who may do everything, to where the command was told that the Redis is.
-fn redis_of(stack: &Scenario, address: &str) -> Redis {
+pub(crate) fn redis_of(stack: &Scenario, address: &str) -> Redis {
     let host = address.strip_suffix(":6379").unwrap_or_else(|| panic!("{address} is where a Redis is"));
     Redis::connect(host, "hand", &stack.password("live", "hand")).expect("the Redis answers")
 }

@@ -1,5 +1,6 @@
 //! A large seed: the engine has it once for all copies that begin with it, and it goes with the last of them.
 
+use crate::run::{all, redis_of, told, waiting};
 use crate::support::{At, Fault, Proxy, Redis, Running, Scenario, docker, project, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -18,50 +19,27 @@ fn redis_only(stack: &str) -> String {
 fn snapshot(stack: &Scenario, file: &str, first: &str) -> String {
     let value = vec![b'x'; 1 << 20];
     let mut bytes = b"REDIS0009\xfe\0".to_vec();
-    let mut put = |text: &[u8]| {
-        bytes.push(0x80);
-        bytes.extend_from_slice(&u32::try_from(text.len()).expect("small").to_be_bytes());
-        bytes.extend_from_slice(text);
-    };
     for number in 1..=KEYS {
         let key = if number == 1 { first.to_owned() } else { format!("page:{number}") };
-        put(key.as_bytes());
-        put(&value);
-    }
-    // Each key has its type ahead of it.
-    let mut typed = Vec::with_capacity(bytes.len() + 64);
-    let (head, mut rest) = bytes.split_at(11);
-    typed.extend_from_slice(head);
-    while !rest.is_empty() {
-        typed.push(0);
-        for _ in 0..2 {
-            let length = u32::from_be_bytes(rest[1..5].try_into().expect("four bytes")) as usize;
-            typed.extend_from_slice(&rest[..5 + length]);
-            rest = &rest[5 + length..];
+        // A string, and both with their length in 32 bits.
+        bytes.push(0);
+        for text in [key.as_bytes(), &value] {
+            bytes.push(0x80);
+            bytes.extend_from_slice(&u32::try_from(text.len()).expect("small").to_be_bytes());
+            bytes.extend_from_slice(text);
         }
     }
-    typed.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
+    bytes.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
     // What stands behind its end is no part of it.
-    typed.extend_from_slice(b"behind");
-    fs::write(stack.path(file), typed).expect("the snapshot");
+    bytes.extend_from_slice(b"behind");
+    fs::write(stack.path(file), bytes).expect("the snapshot");
     format!("cache={}", stack.path(file).display())
-}
-
-fn all(stack: &Scenario) -> BTreeSet<String> {
-    stack.docker.labelled(docker::STACK, &stack.stack)
 }
 
 /// Of a stack, what the engine has of seeds.
 fn seeds(stack: &Scenario) -> Vec<String> {
     let prefix = format!("{}-seed-", stack.stack);
     all(stack).into_iter().filter(|object| object.contains(&prefix)).collect()
-}
-
-fn waiting(file: &str) -> String {
-    format!(
-        "echo $LOCKSTEP_ENVIRONMENT $LOCKSTEP_CACHE_HOST > {file}.part; mv {file}.part {file}; \
-         while [ ! -e {file}.end ]; do sleep 0.05; done"
-    )
 }
 
 struct Copy<'a> {
@@ -78,12 +56,9 @@ impl<'a> Copy<'a> {
     }
 
     fn of(stack: &'a Scenario, running: Running<'a>, file: &str) -> Copy<'a> {
-        let told: Vec<String> = running.until("the command to begin", || {
-            let text = fs::read_to_string(stack.path(file)).ok()?;
-            Some(text.split_whitespace().map(str::to_owned).collect())
-        });
-        let redis = Redis::connect(&told[1], "hand", &stack.password("live", "hand")).expect("the Redis answers");
-        Copy { running, stack, file: file.to_owned(), name: told[0].clone(), redis }
+        let told = told(stack, &running, file);
+        let redis = redis_of(stack, &told[3]);
+        Copy { running, stack, file: file.to_owned(), name: told[1].clone(), redis }
     }
 
     fn end(self) {
@@ -212,6 +187,14 @@ fn a_seed_is_whole_or_not_there() {
         proxy.settle();
         whole(&format!("after{number}"));
     }
+    // Where somebody else is just removing it, that is no failure of the run; and what stays goes with the next.
+    let proxy = Proxy::start();
+    proxy.arm(At::Matching("DELETE", format!("/volumes/{}-seed-", stack.stack)), Fault::Conflict);
+    stack.run_through(&proxy, &["run", "live", "--seed", &seed, "--", "/bin/sh", "-c", "exit 0"]).ok();
+    assert!(proxy.hit().is_some(), "the seed was not removed");
+    assert_eq!(seeds(&stack).len(), 1, "the volume: {:?}", seeds(&stack));
+    stack.run(&["run", "live", "--", "/bin/sh", "-c", "exit 0"]).ok();
+    assert_eq!(seeds(&stack), Vec::<String>::new());
     // One that goes away just before a server takes it is made once more; the engine made an empty volume for its name.
     let proxy = Proxy::start();
     proxy.arm(At::Matching("POST", "-cache&".to_owned()), Fault::Hold);

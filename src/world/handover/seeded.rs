@@ -48,13 +48,12 @@ impl Handover<'_> {
         // The backup is pulled over a connection of its own.
         take_clients(&old.server, None).await.map_err(failed)?;
         let origin = self.last_backup(old, refill, number, listener).await?;
-        let (carrier, service) = (self.names.container(FILES), self.service);
         let seed = Seed {
             engine: self.engine,
-            carrier: &carrier,
-            service,
+            carrier: self.names.container(FILES),
+            service: self.service,
             container: self.wanted,
-            data: &refill.data,
+            data: refill.data.clone(),
             source: Source::Backup(origin),
         };
         self.permit().await?;
@@ -65,7 +64,7 @@ impl Handover<'_> {
         match self.prove(old, &new, copies).await {
             // The spec gives it less room than the data takes: which keys go is its policy's choice.
             Err(_) if evicted => {
-                let text = format!("{service} had to evict keys when it loaded: what it holds was not compared");
+                let text = format!("{} had to evict keys when it loaded: what it holds was not compared", self.service);
                 listener.hear(Event::Line { text });
             }
             proven => proven?,

@@ -45,6 +45,8 @@ pub enum Fault {
     Refuse,
     /// The engine never hears of it, and lockstep is told that there is no such thing, however often it asks.
     Deny,
+    /// The engine never hears of it, and lockstep is told that somebody else is at it.
+    Conflict,
     /// The engine never hears of it, and lockstep hears nothing for as long as it waits.
     Hang,
     /// SIGTERM to lockstep while it asks; the engine does it and answers.
@@ -220,9 +222,13 @@ impl Shared {
                     self.signal(Signal::KILL);
                     return Ok(());
                 }
-                Some(Fault::Refuse | Fault::Deny) => {
+                Some(refused @ (Fault::Refuse | Fault::Deny | Fault::Conflict)) => {
                     let text = r#"{"message":"refused by the test"}"#;
-                    let status = if fault == Some(Fault::Deny) { "404 Not Found" } else { "500 Internal Server Error" };
+                    let status = match refused {
+                        Fault::Deny => "404 Not Found",
+                        Fault::Conflict => "409 Conflict",
+                        _ => "500 Internal Server Error",
+                    };
                     write!(
                         client,
                         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
